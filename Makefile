@@ -1,0 +1,57 @@
+# groundswell: `make run` trains, registers and traces a model on real data; `make test` checks everything.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LOCK := infra/requirements.lock
+TORCH := torch==2.13.0
+STAMP := $(VENV)/.installed
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help run test lint types unit shipped-codec lock clean
+
+help:  ## Shows this list.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): $(LOCK) pyproject.toml
+	@echo "==> setting up $(VENV) (a few minutes, once)"
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else f"error: Python 3.11 to 3.13 is needed, this is {v[0]}.{v[1]}\nhint: make PYTHON=python3.12 ...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "==> torch"
+	@$(BIN)/python -m pip install -q $(TORCH)
+	@echo "==> the libraries of $(LOCK)"
+	@$(BIN)/python -m pip install -q --no-deps --require-hashes -r $(LOCK)
+	@$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: $(STAMP)  ## Trains, evaluates, registers and traces a model on real data.
+	@echo "==> the training pipeline (interrupt it and run it again as you like)"
+	@$(BIN)/groundswell run training
+
+test: $(STAMP) lint types unit  ## Lint, types, import contracts and all tests.
+
+lint: $(STAMP)
+	@echo "==> lint and import contracts"
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/lint-imports --no-cache > $(VENV)/lint-imports.log || (cat $(VENV)/lint-imports.log; exit 1)
+	@$(BIN)/deptry . 2> $(VENV)/deptry.log || (cat $(VENV)/deptry.log; exit 1)
+
+types: $(STAMP)
+	@echo "==> types"
+	@$(BIN)/mypy
+
+unit: $(STAMP)
+	@echo "==> tests"
+	@$(BIN)/python -m pytest -q --cov --cov-report=term:skip-covered -n 2 --dist loadgroup
+
+shipped-codec: $(STAMP)  ## Trains the shipped codec again, and writes it with its evidence to infra/codecs (half an hour).
+	@$(BIN)/groundswell --home build/codec-home run codec -S data.size=64 -S data.categories=[]
+	@$(BIN)/python -m pipelines.ship_codec build/codec-home
+
+lock: $(STAMP)  ## Resolves the lock anew.
+	@$(BIN)/python -m pip install -q uv
+	@$(BIN)/uv pip compile -q pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url -o $(LOCK)
+
+clean:  ## Removes what was built; keeps the home (.groundswell) and the environment.
+	@rm -rf build .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.*
