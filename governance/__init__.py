@@ -1,0 +1,1 @@
+"""Records, no tensors: ledger, lineage, signing, and the documents made from them."""

@@ -1,0 +1,218 @@
+"""What a lineage report says, before anybody decides how it looks."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from governance.lineage import Edge
+
+UNKNOWN = "unknown"
+FORMAT = "groundswell-lineage-report/1"
+
+LedgerState = Literal["verified", "failed", "empty"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phrase:
+    """A piece of a sentence of the summary.
+
+    Attributes:
+        text: The words.
+        strong: Whether they carry the meaning of the sentence.
+        anchor: The section that says more.
+    """
+
+    text: str
+    strong: bool = False
+    anchor: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact:
+    """A labelled value.
+
+    Attributes:
+        label: What it is.
+        value: The value as text, in full.
+        is_digest: Whether it is a digest or another long identifier, set in fixed width.
+    """
+
+    label: str
+    value: str
+    is_digest: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """A node of the graph and the section that tells about it.
+
+    Attributes:
+        subject: The subject string; for a group of media, a name made for it.
+        kind: ``dataset``, ``step``, ``model``, ``media`` and so on.
+        title: What a person calls it.
+        subtitle: One more line for the graph.
+        status: Of a step: ``completed``, ``reused``, ``failed``, ``interrupted``, ``running``; else empty.
+        facts: What is known of it.
+        members: Of a group, the subjects in it.
+    """
+
+    subject: str
+    kind: str
+    title: str
+    subtitle: str = ""
+    status: str = ""
+    facts: tuple[Fact, ...] = ()
+    members: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimelineEntry:
+    """Something that happened: when, what, by whom."""
+
+    time: str
+    what: str
+    who: str
+    detail: str = ""
+    status: str = ""
+    subject: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSource:
+    """A dataset that went into the subject; None and empty values were not recorded."""
+
+    subject: str
+    digest: str
+    name: str | None
+    importer: str | None
+    num_items: int | None
+    num_train: int | None
+    num_holdout: int | None
+    labels: tuple[str, ...]
+    licences: tuple[str, ...]
+    attribution: str | None
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FactTable:
+    """A titled list of facts, such as the metrics of one step."""
+
+    title: str
+    facts: tuple[Fact, ...]
+    subject: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A picture to show, whose bytes were checked against their recorded digest.
+
+    Attributes:
+        caption: What it shows.
+        data_uri: The picture itself.
+        sha256: Digest of the bytes shown.
+        pixelated: Whether it is so small that enlarging it should keep its pixels.
+    """
+
+    caption: str
+    data_uri: str
+    sha256: str
+    pixelated: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerLine:
+    """One ledger entry about a subject of the report; `raw` is its exact canonical JSON."""
+
+    index: int
+    time: str
+    action: str
+    actor: str
+    subject: str
+    raw: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerStatus:
+    """Whether the ledger verified when the report was made.
+
+    Attributes:
+        state: ``verified``, ``failed``, or ``empty`` where there is nothing to verify.
+        message: One sentence that says so.
+        size: Number of entries in the tree.
+        root_hash: Root of the tree, hexadecimal.
+        last_time: Time of the latest entry: the report's date.
+        entries: Entries about the report's subjects.
+    """
+
+    state: LedgerState
+    message: str
+    size: int
+    root_hash: str
+    last_time: str | None
+    entries: tuple[LedgerLine, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportContent:
+    """Everything that a lineage report says.
+
+    Attributes:
+        subject: The subject string asked about.
+        kind: Its kind: ``media``, ``model-version``, ``run``, ``dataset`` and so on.
+        title: What a person calls it.
+        summary: Sentences for a reader who is no engineer.
+        highlight: The node of the graph to mark; empty where the subject is none.
+        nodes: The graph's nodes, in an order that never puts a result before its cause.
+        edges: The graph's edges.
+        timeline: What happened, oldest first.
+        data: Datasets that went into it.
+        metrics: Figures by step.
+        code: Digests of the code by step.
+        environments: What ran the steps.
+        parameters: Configuration by step.
+        pictures: Pictures whose digests were checked.
+        ledger: Whether the ledger verified, and its entries about these subjects.
+        open_questions: What is not recorded, in words.
+        events: OpenLineage events of the steps above.
+    """
+
+    subject: str
+    kind: str
+    title: str
+    summary: tuple[tuple[Phrase, ...], ...]
+    highlight: str
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+    timeline: tuple[TimelineEntry, ...]
+    data: tuple[DataSource, ...]
+    metrics: tuple[FactTable, ...]
+    code: tuple[Fact, ...]
+    environments: tuple[FactTable, ...]
+    parameters: tuple[FactTable, ...]
+    pictures: tuple[Picture, ...]
+    ledger: LedgerStatus
+    open_questions: tuple[str, ...]
+    events: tuple[Mapping[str, Any], ...]
+
+
+def to_json(content: ReportContent) -> dict[str, Any]:
+    """Returns the content as JSON-serialisable values; the events are left to `to_openlineage`."""
+    plain = {f.name: getattr(content, f.name) for f in dataclasses.fields(content) if f.name != "events"}
+    return {"format": FORMAT, **_plain(plain)}
+
+
+def to_openlineage(content: ReportContent) -> list[dict[str, Any]]:
+    """Returns the OpenLineage events of the steps in the report, in the order they were recorded."""
+    return [dict(event) for event in content.events]
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,179 @@
+"""The ML-BOM of a model package: a CycloneDX 1.6 document with a model card, as plain JSON.
+
+The same package always gives the same document: it has no timestamp, and its serial number follows from the digests of the files.
+"""
+
+import hashlib
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from governance import package_layout as layout
+from governance.model_records import Figure, ModelRecords, figures
+
+INTENDED_USE = "Generating labelled, traceable pictures in the style of its training data, for review by a person before use."
+LIMITS = (
+    "It knows only the categories and the style of its training data, and only the resolution that it was trained at.",
+    "Captions are understood through a small English sentence encoder; negations, counts and spatial relations are weak.",
+    "A picture that resembles a training item closely is possible; the memorisation figures say how often it was seen.",
+)
+RISK = "Generated pictures can be taken for originals, or repeat the gaps and imbalances of the training data."
+MITIGATION = "Every picture's digest, model and data are on record, so that a published picture can be traced and labelled."
+
+
+def ml_bom(records: ModelRecords, file_digests: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the CycloneDX document of a package.
+
+    Args:
+        records: What is on record about the model.
+        file_digests: SHA-256 by path of the package's other files.
+
+    Raises:
+        BadRecordError: The evaluation report has no usable metrics.
+    """
+    identity = _digest_of(file_digests)
+    training_data = records.config["training_data"]
+    return {
+        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "serialNumber": uuid.UUID(bytes=bytes.fromhex(identity)[:16], version=5).urn,
+        "version": 1,
+        "metadata": {"component": _model(records, file_digests, identity)},
+        "components": [
+            _dataset(records, training_data["dataset_digest"]),
+            *_text_encoder(records),
+            *_files(file_digests),
+            *_libraries(records.config.get("libraries", {})),
+        ],
+        "dependencies": [{"ref": "model", "dependsOn": ["training-data"]}],
+    }
+
+
+def _digest_of(file_digests: Mapping[str, str]) -> str:
+    lines = (f"{digest}  {name}\n" for name, digest in sorted(file_digests.items()))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _model(records: ModelRecords, file_digests: Mapping[str, str], identity: str) -> dict[str, Any]:
+    config = records.config
+    return {
+        "type": "machine-learning-model",
+        "bom-ref": "model",
+        "name": records.name,
+        "version": identity[:12],
+        "description": f"Latent diffusion transformer with codec, {config['objective']} objective.",
+        "hashes": [_sha256(file_digests[layout.WEIGHTS])],
+        "modelCard": _model_card(records),
+        "properties": _properties(
+            {
+                "format": config["format"],
+                "seed": config.get("training", {}).get("seed", ""),
+                "codec_digest": config["codec_digest"],
+                **{f"code:{name}": digest for name, digest in config.get("code", {}).items()},
+                **{f"training_data:{name}": value for name, value in config["training_data"].items() if name.endswith("_digest")},
+            }
+        ),
+    }
+
+
+def _model_card(records: ModelRecords) -> dict[str, Any]:
+    return {
+        "modelParameters": {
+            "approach": {"type": "supervised"},
+            "task": "image generation from a label or a caption",
+            "architectureFamily": "diffusion transformer",
+            "modelArchitecture": f"DiT ({records.config['format']})",
+            "datasets": [{"ref": "training-data"}],
+            "inputs": [{"format": "category label"}, {"format": "caption, text"}],
+            "outputs": [{"format": f"picture, {records.config['image_size']} x {records.config['image_size']} pixels, RGB"}],
+        },
+        "quantitativeAnalysis": {
+            "performanceMetrics": [metric for figure in figures(records.evaluation) for metric in _metrics(figure)],
+        },
+        "considerations": {
+            "users": ["data scientists", "ops teams", "business colleagues, through generated pictures"],
+            "useCases": [INTENDED_USE],
+            "technicalLimitations": list(LIMITS),
+            "ethicalConsiderations": [{"name": RISK, "mitigationStrategy": MITIGATION}],
+        },
+    }
+
+
+def _metrics(figure: Figure) -> list[dict[str, Any]]:
+    measured: dict[str, Any] = {"type": figure.name, "value": repr(figure.value)}
+    if figure.low is not None and figure.high is not None:
+        measured["confidenceInterval"] = {"lowerBound": repr(figure.low), "upperBound": repr(figure.high)}
+    references = [{"type": figure.name, "slice": name, "value": repr(value)} for name, value in figure.references.items()]
+    return [measured, *references]
+
+
+def _dataset(records: ModelRecords, digest: str) -> dict[str, Any]:
+    counts = ", ".join(f"{count} {split}" for split, count in sorted(records.num_items.items()))
+    component: dict[str, Any] = {
+        "type": "data",
+        "bom-ref": "training-data",
+        "name": str(records.dataset["name"]),
+        "version": digest[:12],
+        "description": f"Training data: {counts} items.",
+        "data": [
+            {
+                "type": "dataset",
+                "name": str(records.dataset["name"]),
+                "contents": {"properties": _properties({"tree_digest": digest, **_prefixed("licence", records.licences)})},
+            }
+        ],
+    }
+    if attribution := str(records.dataset.get("attribution", "")):
+        component["copyright"] = attribution
+    if records.licences:
+        # As names, because a dataset may state a licence that SPDX does not list.
+        component["licenses"] = [{"license": {"name": licence}} for licence in sorted(records.licences) if licence]
+    return component
+
+
+def _text_encoder(records: ModelRecords) -> list[dict[str, Any]]:
+    encoder = records.config["conditioning"].get("text_encoder")
+    if not encoder:
+        return []
+    return [
+        {
+            "type": "machine-learning-model",
+            "bom-ref": "text-encoder",
+            "name": str(encoder["name"]),
+            "hashes": [_sha256(encoder["digest"])],
+            "description": "Frozen text encoder; its weights are not in this package.",
+        }
+    ]
+
+
+def _files(file_digests: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [
+        {"type": "file", "bom-ref": f"file:{name}", "name": name, "hashes": [_sha256(digest)]}
+        for name, digest in sorted(file_digests.items())
+    ]
+
+
+def _libraries(versions: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "type": "library",
+            "bom-ref": f"library:{name}",
+            "name": name,
+            "version": version,
+            "purl": f"pkg:pypi/{name}@{version.replace('+', '%2B')}",
+        }
+        for name, version in sorted(versions.items())
+    ]
+
+
+def _sha256(digest: str) -> dict[str, str]:
+    return {"alg": "SHA-256", "content": digest}
+
+
+def _prefixed(prefix: str, counts: Mapping[str, int]) -> dict[str, int]:
+    return {f"{prefix}:{name}": count for name, count in counts.items() if name}
+
+
+def _properties(values: Mapping[str, Any]) -> list[dict[str, str]]:
+    return [{"name": f"groundswell:{name}", "value": str(value)} for name, value in sorted(values.items())]

@@ -1,0 +1,177 @@
+"""The model card: what a person should know before using a model, every figure of it from a record."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from governance.mlbom import INTENDED_USE, LIMITS, MITIGATION, RISK
+from governance.model_records import Figure, ModelRecords, figures, plain_markdown, show_number
+
+_MEANINGS = {
+    "kid": "Kernel Inception Distance to held-out pictures, on EfficientNet-Lite0 features; lower is better",
+    "fd_effnet_lite0": "Fréchet distance on EfficientNet-Lite0 features (not FID); lower is better",
+    "category_accuracy": "share of samples that a probe trained on real pictures puts in the right category; higher is better",
+    "memorised_share": "share of samples that are suspiciously close to one training picture; lower is better",
+    "memorisation_ratio_median": "distance to the nearest training picture over that to the nearest held-out one; 1 is best",
+}
+_NOT_FOR = (
+    "Pictures of people, identity documents, medical or safety-relevant use.",
+    "Any use in which a viewer could take a generated picture for a photograph or for the work of a named author.",
+)
+
+
+def model_card(records: ModelRecords) -> str:
+    """Returns the card as Markdown.
+
+    Raises:
+        BadRecordError: The evaluation report has no usable metrics.
+    """
+    sections = (
+        _introduction(records),
+        _section("Intended use", [INTENDED_USE, "", "Not for:", "", *(f"- {line}" for line in _NOT_FOR)]),
+        _section("Training data", _data(records)),
+        _section("How it was made", _making(records)),
+        _section("Evaluation", _evaluation(records)),
+        _section("Limits and risks", [*(f"- {line}" for line in LIMITS), f"- {RISK} {MITIGATION}"]),
+        _section("How to verify", _verification()),
+    )
+    return "\n".join(sections)
+
+
+def _introduction(records: ModelRecords) -> str:
+    config = records.config
+    size = config["image_size"]
+    labels = config["conditioning"].get("labels") or []
+    asked = [f"one of {len(labels)} categories"] if labels else []
+    if config["conditioning"].get("text_encoder"):
+        asked.append("a caption in English")
+    wish = " or ".join(asked) or "noise alone"
+    return "\n".join(
+        [
+            f"# {plain_markdown(records.name)}",
+            "",
+            f"A latent diffusion transformer that generates pictures of {size} x {size} pixels from {wish}.",
+            f"It has {show_number(sum(records.parameters.values()))} parameters: "
+            + ", ".join(f"{show_number(count)} in `{name}`" for name, count in sorted(records.parameters.items()))
+            + ".",
+            "",
+        ]
+    )
+
+
+def _data(records: ModelRecords) -> list[str]:
+    dataset, validation = records.dataset, records.validation
+    total = sum(records.num_items.values())
+    lines = [
+        f"Dataset **{plain_markdown(dataset['name'])}**: {show_number(total)} items ("
+        + ", ".join(f"{show_number(count)} {plain_markdown(split)}" for split, count in sorted(records.num_items.items()))
+        + f"), digest `{records.config['training_data']['dataset_digest']}`.",
+        "",
+        "Only the split `train` was used for training; the split `holdout` for evaluation.",
+        "",
+        *_table(
+            ("licence", "items"),
+            [(plain_markdown(name or "not stated"), show_number(n)) for name, n in sorted(records.licences.items())],
+        ),
+        "",
+    ]
+    if attribution := dataset.get("attribution"):
+        lines += [f"Attribution: {plain_markdown(attribution)}", ""]
+    labels = records.config["conditioning"].get("labels") or []
+    if labels:
+        lines += ["Categories: " + ", ".join(plain_markdown(label) for label in labels) + ".", ""]
+    verdict = "passed" if validation.get("success") else "did not pass"
+    expectations = validation.get("expectations")
+    count = f" (expectations checked: {len(expectations)})" if isinstance(expectations, list) else ""
+    lines.append(f"The data {verdict} validation{count} before training.")
+    return lines
+
+
+def _making(records: ModelRecords) -> list[str]:
+    config = records.config
+    training = config.get("training", {})
+    rows: list[tuple[str, str]] = [
+        ("objective", str(config["objective"])),
+        ("latent shape (channels, frames, height, width)", " x ".join(map(str, config["latent_shape"]))),
+        *((f"architecture: {key}", _setting(value)) for key, value in sorted(config["architecture"].items())),
+        *((f"training: {key}", _setting(value)) for key, value in sorted(training.items())),
+        *((f"sampling: {key}", _setting(value)) for key, value in sorted(config.get("sampling", {}).items())),
+        ("codec digest", str(config["codec_digest"])),
+    ]
+    if encoder := config["conditioning"].get("text_encoder"):
+        rows.append(("text encoder (frozen, not in this package)", f"{encoder['name']}, digest {encoder['digest']}"))
+    rows += [(f"code: {name}", digest) for name, digest in sorted(config.get("code", {}).items())]
+    return _table(("what", "value"), [(plain_markdown(name), plain_markdown(value)) for name, value in rows])
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, float):
+        return repr(value)
+    if isinstance(value, list):
+        return " x ".join(map(_setting, value)) if value else "none"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_setting(item)}" for key, item in sorted(value.items()))
+    return str(value)
+
+
+def _evaluation(records: ModelRecords) -> list[str]:
+    found = figures(records.evaluation)
+    rows = [(plain_markdown(f.name), show_number(f.value), _interval(f), _references(f)) for f in found]
+    lines = [
+        f"Measured on {_count(records.evaluation, 'num_samples')} samples for the conditions of the holdout, which has",
+        f"{_count(records.evaluation, 'num_holdout')} pictures. Intervals are 95 %.",
+        "Beside a figure stands what real pictures (`real`), noise (`noise`) or one category",
+        "for every request (`chance`) would reach.",
+        "",
+        *_table(("figure", "value", "interval", "to compare with"), rows),
+        "",
+    ]
+    meanings = [f"- `{f.name}`: {_MEANINGS[f.name]}." for f in found if f.name in _MEANINGS]
+    if meanings:
+        lines += [*meanings, ""]
+    if features := records.evaluation.get("features"):
+        licence = features.get("weights_licence") or "not stated"
+        lines += [f"Features: {plain_markdown(features.get('name', ''))}; licence of its weights: {plain_markdown(licence)}.", ""]
+    for picture in records.pictures:
+        lines += [f"![{plain_markdown(picture)}]({picture})", ""]
+    lines.append("The whole report is in `evaluation/report.json`.")
+    return lines
+
+
+def _count(evaluation: Mapping[str, Any], name: str) -> str:
+    value = evaluation.get(name)
+    return show_number(value) if isinstance(value, int) else "an unknown number of"
+
+
+def _interval(figure: Figure) -> str:
+    if figure.low is None or figure.high is None:
+        return "none given"
+    return f"{show_number(figure.low)} to {show_number(figure.high)}"
+
+
+def _references(figure: Figure) -> str:
+    return ", ".join(f"{plain_markdown(name)} {show_number(value)}" for name, value in figure.references.items())
+
+
+def _verification() -> list[str]:
+    return [
+        "The root digest is over the lines of `sha256sum` for every file but `model.sig`, sorted by name as bytes:",
+        "",
+        "```",
+        "find . -type f ! -path ./model.sig -printf '%P\\n' | LC_ALL=C sort | xargs -d '\\n' sha256sum | sha256sum",
+        "```",
+        "",
+        "It must equal the root digest in the model registry. The signature is OpenSSF Model Signing; with the public key of",
+        "whoever published the model:",
+        "",
+        "```",
+        "model_signing verify key . --signature model.sig --public_key package-signing.pem",
+        "```",
+    ]
+
+
+def _section(title: str, lines: list[str]) -> str:
+    return "\n".join([f"## {title}", "", *lines, ""])
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+    return [f"| {' | '.join(head)} |", "|" + "---|" * len(head), *(f"| {' | '.join(row)} |" for row in rows)]
