@@ -1,0 +1,1 @@
+"""The outside world: settings, the database, MLflow, model packages, the file system."""

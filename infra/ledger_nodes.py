@@ -1,0 +1,40 @@
+"""The complete subtrees of the ledger's tree, as rows."""
+
+from collections.abc import Collection, Mapping
+
+from sqlalchemy import Connection, and_, insert, or_, select
+
+from governance.merkle import Coordinate
+from infra.tables import ledger_nodes
+
+_MAX_COORDINATES = 100
+"""Each becomes a search of its own in the primary key; a row-value IN would make SQLite scan the table."""
+
+
+class StoredNodes:
+    """Reads complete subtrees from the database.
+
+    Args:
+        connection: A connection in a transaction.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def read(self, coordinates: Collection[Coordinate], /) -> Mapping[Coordinate, bytes]:
+        """Returns the hashes at these coordinates; those that are not stored are left out."""
+        wanted = sorted(set(coordinates))
+        found: dict[Coordinate, bytes] = {}
+        for start in range(0, len(wanted), _MAX_COORDINATES):
+            chunk = wanted[start : start + _MAX_COORDINATES]
+            columns = ledger_nodes.c
+            matches = (and_(columns.level == level, columns.position == position) for level, position in chunk)
+            rows = self._connection.execute(select(columns.level, columns.position, columns.hash).where(or_(*matches)))
+            found.update({(level, position): bytes(value) for level, position, value in rows})
+        return found
+
+
+def insert_nodes(connection: Connection, nodes: Mapping[Coordinate, bytes]) -> None:
+    """Writes complete subtrees."""
+    rows = [{"level": level, "position": position, "hash": value} for (level, position), value in nodes.items()]
+    connection.execute(insert(ledger_nodes), rows)

@@ -1,0 +1,183 @@
+"""Describes the nodes of a lineage graph in words and facts."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from governance.lineage_report.model import UNKNOWN, Fact, Node
+from infra.lineage_records import Records, digest_of, run_of_step
+
+_STEPS = {
+    "validate_data": "Check the data",
+    "train_codec": "Train the codec",
+    "encode_latents": "Encode to latents",
+    "train_dit": "Train the model",
+    "evaluate": "Evaluate",
+    "register_model": "Register the model",
+    "generate_media": "Generate pictures",
+    "publish_media": "Hand out pictures",
+}
+_KINDS = {
+    "dataset": "Dataset",
+    "validation": "Validation report",
+    "data_docs": "Data docs",
+    "codec": "Codec",
+    "latents": "Latents",
+    "model": "Trained weights",
+    "evaluation": "Evaluation",
+    "package": "Model package",
+    "media": "Generated pictures",
+    "request": "Request",
+}
+
+
+def describe(subject: str, records: Records, *, members: Sequence[str] = ()) -> Node:
+    """Describes one node.
+
+    Args:
+        subject: Its subject string.
+        records: What the database holds.
+        members: Of a group of media, the subjects in it.
+    """
+    kind = subject.partition(":")[0]
+    if members:
+        return Node(
+            subject=subject,
+            kind="media",
+            title=f"{len(members):,} pictures",
+            subtitle="made together",
+            facts=(
+                Fact(label="Pictures", value=str(len(members))),
+                Fact(label="Made in run", value=run_of_step(subject), is_digest=True),
+            ),
+            members=tuple(digest_of(member) for member in members),
+        )
+    if kind == "step":
+        return _step_node(subject, records)
+    title, subtitle = artifact_title(subject, records)
+    return Node(subject=subject, kind=kind, title=title, subtitle=subtitle, facts=tuple(_artifact_facts(subject, records)))
+
+
+def step_title(subject: str) -> str:
+    """Returns what a person calls a step."""
+    name = subject.rpartition("/")[2]
+    return _STEPS.get(name, name.replace("_", " ") or subject)
+
+
+def artifact_title(subject: str, records: Records) -> tuple[str, str]:
+    """Returns what a person calls an artifact, and one more line."""
+    kind, digest = subject.partition(":")[0], digest_of(subject)
+    if made := records.assets.get(subject):
+        return made[-1]["file_name"], f"picture · {digest[:12]}"
+    if kind == "package" and (versions := records.versions.get(digest)):
+        return f"{versions[-1]['name']} version {versions[-1]['version']}", f"package · {digest[:12]}"
+    facts = records.artifacts.get(subject, {}).get("facts", {})
+    if kind == "dataset" and facts.get("name"):
+        return str(facts["name"]), f"dataset · {digest[:12]}"
+    return _KINDS.get(kind, kind), digest[:12]
+
+
+def _step_node(subject: str, records: Records) -> Node:
+    row = records.steps.get(subject)
+    name = subject.rpartition("/")[2]
+    facts = [Fact(label="Step", value=name), Fact(label="Run", value=run_of_step(subject), is_digest=True)]
+    if row is None:
+        event = records.last_event(subject) or {}
+        facts.append(Fact(label="Recorded", value=str(event.get("eventTime", UNKNOWN))))
+        return Node(subject=subject, kind="step", title=step_title(subject), facts=(*facts, *_event_digests(event)))
+    facts += [
+        Fact(label="Started", value=row["started"]),
+        Fact(label="Ended", value=row["ended"] or UNKNOWN),
+        Fact(label="By", value=records.step_actor(subject)),
+    ]
+    if row["work_s"] is not None:
+        facts.append(Fact(label="Own work", value=f"{row['work_s']:,.1f} s"))
+    if summary := row["record"].get("summary"):
+        facts.append(Fact(label="Result", value=str(summary)))
+    if error := error_text(row["error"]):
+        facts.append(Fact(label="Error", value=error))
+    for side in ("inputs", "outputs"):
+        facts += [
+            Fact(
+                label=f"{side[:-1].capitalize()}: {key}",
+                value=f"{ref.get('kind', UNKNOWN)}:{ref.get('digest', UNKNOWN)}",
+                is_digest=True,
+            )
+            for key, ref in sorted(row["record"].get(side, {}).items())
+        ]
+    facts.append(Fact(label="Code digest", value=str(row["record"].get("code_digest", UNKNOWN)), is_digest=True))
+    facts.append(Fact(label="Fingerprint", value=row["fingerprint"], is_digest=True))
+    return Node(subject=subject, kind="step", title=step_title(subject), status=row["status"], facts=tuple(facts))
+
+
+def _event_digests(event: Mapping[str, Any]) -> list[Fact]:
+    sides = {"inputs": "Input", "outputs": "Output"}
+    return [Fact(label=sides[side], value=dataset["name"], is_digest=True) for side in sides for dataset in event.get(side, ())]
+
+
+def _artifact_facts(subject: str, records: Records) -> list[Fact]:
+    facts = [Fact(label="SHA-256", value=digest_of(subject), is_digest=True)]
+    for version in records.versions.get(digest_of(subject), ()) if subject.startswith("package:") else ():
+        facts.append(Fact(label="Registered as", value=f"{version['name']}/{version['version']}"))
+        facts.append(Fact(label="Registered", value=version["created"]))
+        facts += [
+            Fact(label=f"Made from {name}", value=str(value), is_digest=True) for name, value in sorted(version["inputs"].items())
+        ]
+    for row in records.assets.get(subject, ()):
+        facts += [
+            Fact(label="File", value=row["file_name"]),
+            Fact(label="Model", value=f"{row['model_name']}/{row['model_version']}"),
+            Fact(label="Model digest", value=row["root_digest"], is_digest=True),
+            Fact(label="Seed", value=row["seed"], is_digest=True),
+            Fact(label="Request", value=request_text(row, records) or "erased, or never recorded"),
+            Fact(label="Request commitment", value=row["condition_commitment"], is_digest=True),
+            Fact(label="Made", value=row["created"]),
+            Fact(label="Run", value=row["run_id"], is_digest=True),
+        ]
+    artifact = records.artifacts.get(subject)
+    if artifact is None:
+        return facts
+    facts += [Fact(label="Recorded", value=artifact["created"]), Fact(label="Location", value=artifact["location"])]
+    return facts + [Fact(label=name.replace("_", " "), value=as_text(value)) for name, value in sorted(artifact["facts"].items())]
+
+
+def request_text(asset: Mapping[str, Any], records: Records) -> str | None:
+    """Returns what was asked for when a picture was made, None where it was erased."""
+    value = records.conditions.get(asset["condition_commitment"])
+    if value is None:
+        return None
+    try:
+        parsed = json.loads(value)
+    except ValueError:
+        return value
+    if not isinstance(parsed, dict):
+        return value
+    return (
+        ", ".join(f"{key} “{item}”" for key, item in sorted(parsed.items()) if item not in (None, "")) or "nothing in particular"
+    )
+
+
+def error_text(stored: str | None) -> str:
+    """Returns the diagnosis of a stored error."""
+    if not stored:
+        return ""
+    try:
+        parsed = json.loads(stored)
+    except ValueError:
+        return stored
+    return str(parsed.get("diagnosis", stored)) if isinstance(parsed, dict) else stored
+
+
+def as_text(value: Any) -> str:
+    """Renders a recorded value for a person; long lists of values stay whole."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if value is None:
+        return "none"
+    if isinstance(value, (list, tuple)) and all(isinstance(item, (str, int, float)) for item in value):
+        return ", ".join(as_text(item) for item in value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)

@@ -1,0 +1,79 @@
+"""Pictures for a lineage report, taken only where their bytes are still those that were recorded."""
+
+import base64
+import hashlib
+import struct
+from pathlib import Path
+
+from governance.digest import tree_digest
+from governance.errors import IntegrityError
+from governance.lineage import LineageGraph
+from governance.lineage_report.model import Picture
+from infra.lineage_records import Records, digest_of
+
+_MAX_BYTES = 3 << 20
+_PNG = b"\x89PNG\r\n\x1a\n"
+_SMALL_PIXELS = 160
+_FROM_ARTIFACTS = (
+    ("evaluation", "samples.png", "Samples that the evaluation drew"),
+    ("model", "loss_curve.png", "Loss while training"),
+)
+
+
+def read_pictures(records: Records, graph: LineageGraph, node: str, *, home: Path, media: Path | None) -> tuple[Picture, ...]:
+    """Returns the picture asked about, then samples and the loss curve, where found unchanged.
+
+    Args:
+        records: What the database holds.
+        graph: The report's graph.
+        node: The subject's node.
+        home: Relative locations are below it.
+        media: The file asked about, if any.
+    """
+    found = []
+    if node.startswith("media:"):
+        places = ([media] if media else []) + _media_places(records, graph, node, home)
+        picture = next((p for place in places if (p := _read(place, "The picture", sha256=digest_of(node)))), None)
+        found += [picture] if picture else []
+    for kind, name, caption in _FROM_ARTIFACTS:
+        for subject in sorted(node for node in graph.nodes if node.startswith(f"{kind}:"))[:1]:
+            if (folder := _unchanged(subject, records, home)) and (picture := _read(folder / name, caption)):
+                found.append(picture)
+    return tuple(found)
+
+
+def _media_places(records: Records, graph: LineageGraph, node: str, home: Path) -> list[Path]:
+    """Returns where a generated file may lie: in the folders of media that it was handed out from."""
+    folders = [
+        home / row["location"]
+        for subject, row in records.artifacts.items()
+        if subject in graph.upstream(node) and row["kind"] == "media"
+    ]
+    files = [path for folder in folders if folder.is_dir() for path in sorted(folder.iterdir())]
+    return [path for path in files if path.suffix == ".png" and path.is_file()]
+
+
+def _unchanged(subject: str, records: Records, home: Path) -> Path | None:
+    row = records.artifacts.get(subject)
+    if row is None:
+        return None
+    folder = home / row["location"]
+    try:
+        return folder if folder.is_dir() and tree_digest(folder) == row["digest"] else None
+    except (IntegrityError, OSError):
+        return None
+
+
+def _read(path: Path, caption: str, *, sha256: str | None = None) -> Picture | None:
+    try:
+        if path.is_symlink() or not path.is_file() or path.stat().st_size > _MAX_BYTES:
+            return None
+        data = path.read_bytes()
+    except OSError:
+        return None
+    digest = hashlib.sha256(data).hexdigest()
+    if not data.startswith(_PNG) or len(data) < 24 or sha256 not in {None, digest}:
+        return None
+    width: int = struct.unpack(">I", data[16:20])[0]
+    uri = "data:image/png;base64," + base64.b64encode(data).decode()
+    return Picture(caption=caption, data_uri=uri, sha256=digest, pixelated=width <= _SMALL_PIXELS)

