@@ -1,0 +1,73 @@
+"""What the body of every Kubeflow component calls: the step's process, from kfp's artifacts to the runtime and back."""
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from components.runtime import RunContext, describe_error, run_step
+from infra.home import Home
+from infra.runs import get_run
+from infra.settings import Settings
+
+_FAILED = 1
+
+
+def run_component(
+    step: str,
+    *,
+    home: str,
+    run_id: str,
+    params: str,
+    inputs: Mapping[str, Any],
+    outputs: Mapping[str, Any],
+) -> None:
+    """Runs a step inside a kfp component and points kfp's output artifacts at what it made.
+
+    Outputs are kept under the home, by fingerprint, since kfp's own folders change with every run.
+
+    Args:
+        step: The step's name.
+        home: The home's folder; kfp's ``pipeline_root`` lies in it.
+        run_id: The run that the step belongs to.
+        params: JSON: each step's configuration by the step's name.
+        inputs: kfp artifacts by input name.
+        outputs: kfp artifacts by output name.
+
+    Raises:
+        SystemExit: The step failed; what and why is recorded in the home and in the step's log.
+    """
+    opened = Home.open(Settings.load(Path(home)), create=False)
+    _log_to(opened.run_folder(run_id) / "logs" / f"{step}.log")
+    try:
+        with opened.database.read() as connection:
+            row = get_run(connection, run_id)
+        made = run_step(
+            RunContext(home=opened, run_id=run_id, pipeline=row.pipeline, actor=row.actor),
+            step,
+            json.loads(params).get(step, {}),
+            {name: Path(artifact.path) for name, artifact in inputs.items()},
+            declared={name: artifact.metadata["digest"] for name, artifact in inputs.items() if "digest" in artifact.metadata},
+        )
+    except BaseException as error:  # noqa: BLE001 - recorded by the runtime; kfp wants an exit code
+        problem = describe_error(error)
+        traceback.print_exc()
+        print(f"error: {problem.diagnosis}", file=sys.stderr, flush=True)  # noqa: T201 - the step's log
+        raise SystemExit(_FAILED) from None
+    for name, reference in made.items():
+        outputs[name].uri = str(reference.path)
+        outputs[name].metadata.update({"digest": reference.digest, "kind": reference.kind})
+
+
+def _log_to(path: Path) -> None:
+    """Sends this process's output, and that of libraries below Python, to the step's log."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)

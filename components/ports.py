@@ -1,0 +1,95 @@
+"""What a step may ask of the world around it, as small interfaces; `components.runtime` supplies the real ones."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from governance.model_records import RegisteredModel
+
+__all__ = ["Metrics", "Ports", "Progress", "RegisteredModel", "Registry", "StepReport", "Tracking"]
+
+
+class Tracking(Protocol):
+    """Where parameters, metrics and pictures of a run are logged."""
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Logs parameters, keys dotted."""
+
+    def log_metrics(self, metrics: Mapping[str, float], *, step: int | None = None) -> None:
+        """Logs metrics, at a training step where there is one."""
+
+    def log_artifact(self, path: Path, *, folder: str = "") -> None:
+        """Logs a copy of a file, or of a folder with all that is in it."""
+
+
+class Progress(Protocol):
+    """Where a step says how far it has come."""
+
+    def update(self, completed: int, total: int, description: str = "", **fields: float | str) -> None:
+        """Reports progress; cheap enough to call for every batch.
+
+        Args:
+            completed: Units of work done.
+            total: Units of work in all.
+            description: What is being done, in a few words.
+            **fields: Figures to show beside the bar, such as ``loss`` or ``steps_per_s``.
+        """
+
+
+class Metrics(Protocol):
+    """Prometheus metrics of a step."""
+
+    def gauge(self, name: str, value: float, **labels: str) -> None:
+        """Sets a gauge; the runtime adds the prefix ``groundswell_`` and the labels ``pipeline`` and ``step``."""
+
+
+class Registry(Protocol):
+    """Where model packages are signed and registered."""
+
+    def register(self, package: Path, *, name: str, metrics: Mapping[str, float], inputs: Mapping[str, str]) -> RegisteredModel:
+        """Signs a finished package and registers it; a package already registered under this name keeps its version.
+
+        Args:
+            package: The folder of the package, complete but for its signature.
+            name: The model's name.
+            metrics: Evaluation metrics to log with the version.
+            inputs: Digests of what it was made from, by name (``dataset``, ``latents``, ``codec``, ...).
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports:
+    """What a step gets beside its configuration, inputs and outputs.
+
+    Attributes:
+        tracking: Parameters, metrics, pictures.
+        progress: How far the step has come.
+        metrics: Prometheus metrics.
+        scratch: A folder that survives a killed process and is found again by the next attempt at the same work:
+            the place for checkpoints.
+        registry: The model registry; present for the step that registers.
+    """
+
+    tracking: Tracking
+    progress: Progress
+    metrics: Metrics
+    scratch: Path
+    registry: Registry | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepReport:
+    """What a step returns.
+
+    Attributes:
+        metrics: Figures worth comparing between runs; deterministic for the same work.
+        summary: One line for a person.
+        facts: JSON-serialisable facts for lineage and the report, such as item counts and licences.
+        artifacts: Files or folders to log to MLflow, as paths relative to an output: ``{"validation": ["report.html"]}``.
+    """
+
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    summary: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    artifacts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -1,0 +1,262 @@
+"""The one place where a step meets tracking, lineage, audit, metrics and reuse, whichever engine runs it.
+
+`run_step` fingerprints the step, reuses an earlier output whose digests still verify, or runs the step between its
+observers. Nothing heavy is imported before it is known that there is work to do.
+"""
+
+import errno
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+from components.fingerprint import fingerprint
+from components.observers import MetricsObserver, ProgressObserver, Recorder, StepContext, StepResult, TrackingObserver
+from components.ports import Ports, StepReport
+from components.specs import STEPS, StepSpec
+from components.store import ArtifactRef, WorkFolder, artifact_digest
+from governance.errors import IntegrityError
+from infra.errors import BackendUnavailableError, BadSettingError
+from infra.home import Home
+from infra.locking import lock
+from infra.runs import StepError, find_completed_step
+from infra.source_digest import source_digest
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+
+# The steps whose code a model package names.
+_PACKAGED = ("validate_data", "encode_latents", "train_dit", "evaluate", "register_model")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunContext:
+    """The run that a step belongs to."""
+
+    home: Home
+    run_id: str
+    pipeline: str
+    actor: str
+
+
+def run_step(
+    run: RunContext,
+    step: str,
+    config: Mapping[str, Any],
+    inputs: Mapping[str, Path],
+    *,
+    declared: Mapping[str, str] | None = None,
+) -> dict[str, ArtifactRef]:
+    """Runs one step, or reuses what the same work made before.
+
+    Args:
+        run: The run that the step belongs to.
+        step: The step's name.
+        config: The step's configuration; unknown keys are refused.
+        inputs: Folders by input name.
+        declared: Digests by input name that the producers declared; an input that differs is refused.
+
+    Returns:
+        The outputs, by name.
+
+    Raises:
+        IntegrityError: An input is not what its producer declared.
+        BadSettingError: The configuration is not the step's.
+        Exception: Whatever the step raises, after it has been recorded.
+    """
+    spec = STEPS[step]
+    context = _context(run, spec, _parse_config(spec, config), inputs)
+    recorder = Recorder(context)
+    progress = ProgressObserver(context)
+    metrics = MetricsObserver(context)
+    recorder.started()
+    try:
+        _check_declared(context, declared or {})
+        with lock(context.work.lock_path):
+            reused = _verified_reuse(context, recorder)
+            if reused is not None:
+                recorder.reused(reused)
+                metrics.ended("reused", work_s=0.0)
+                progress.ended("reused", str(reused.get("summary", "")))
+                return _references(context, reused)
+            return _execute(context, recorder, progress, metrics)
+    except BaseException as error:
+        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        problem = describe_error(error)
+        progress.ended(status, problem.diagnosis)
+        recorder.failed(status, problem)
+        metrics.ended(status, work_s=0.0)
+        raise
+
+
+def describe_error(error: BaseException) -> StepError:
+    """Returns the one line, the hint and the exit code that a person gets for an error."""
+    if isinstance(error, KeyboardInterrupt):
+        return StepError(diagnosis="interrupted", hint="run the same command again: finished steps are reused", exit_code=130)
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return StepError(
+            diagnosis=f"no space left on the disk while writing {error.filename or 'an output'}",
+            hint="free some space and run the same command again: finished work is kept",
+            exit_code=BackendUnavailableError.exit_code,
+        )
+    exit_code = getattr(error, "exit_code", None)
+    if isinstance(exit_code, int):
+        return StepError(diagnosis=str(error), hint=str(getattr(error, "hint", "")), exit_code=exit_code)
+    return StepError(
+        diagnosis=f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:500]}",
+        hint="the step's log has the traceback",
+    )
+
+
+def _context(run: RunContext, spec: StepSpec, config: "BaseModel", inputs: Mapping[str, Path]) -> StepContext:
+    references = {
+        name: ArtifactRef(kind=kind, digest=artifact_digest(kind, inputs[name]), path=inputs[name])
+        for name, kind in spec.inputs.items()
+    }
+    code_digest = source_digest(spec.module)
+    mark = fingerprint(step=spec.name, code_digest=code_digest, config=config.model_dump(mode="json"), inputs=references)
+    return StepContext(
+        home=run.home,
+        run_id=run.run_id,
+        pipeline=run.pipeline,
+        actor=run.actor,
+        spec=spec,
+        config=config,
+        inputs=references,
+        code_digest=code_digest,
+        fingerprint=mark,
+        work=WorkFolder(run.home.work / mark),
+    )
+
+
+def _parse_config(spec: StepSpec, config: Mapping[str, Any]) -> "BaseModel":
+    from pydantic import ValidationError
+
+    made = spec.config_class()
+    values = dict(config)
+    if "code_digests" in made.model_fields and not values.get("code_digests"):
+        values["code_digests"] = {step: source_digest(STEPS[step].module) for step in _PACKAGED}
+    try:
+        return made.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join([spec.name, *map(str, first["loc"])])
+        raise BadSettingError(f"{where}: {first['msg']}", hint=f"see components/{spec.name}/README.md") from error
+
+
+def _check_declared(context: StepContext, declared: Mapping[str, str]) -> None:
+    for name, digest in declared.items():
+        found = context.inputs[name].digest
+        if found != digest:
+            raise IntegrityError(
+                f"{context.spec.name}: input {name} has digest {found[:12]}, its producer declared {digest[:12]}",
+                hint="it was changed after it was made; run the pipeline again to make it anew",
+            )
+
+
+def _verified_reuse(context: StepContext, recorder: Recorder) -> dict[str, Any] | None:
+    with context.home.database.read() as connection:
+        earlier = find_completed_step(connection, context.fingerprint)
+    if earlier is None or not context.work.is_finished:
+        return None
+    problems = context.work.mismatches(earlier.record["outputs"])
+    if not problems:
+        return earlier.record
+    kept = context.work.quarantine(context.home.quarantine)
+    recorder.tampered(problems, kept)
+    return None
+
+
+def _execute(
+    context: StepContext,
+    recorder: Recorder,
+    progress: ProgressObserver,
+    metrics: MetricsObserver,
+) -> dict[str, ArtifactRef]:
+    tracking = TrackingObserver(context)
+    status = "FAILED"
+    try:
+        tracking.start()
+        module = import_module(context.spec.module)
+        began = time.monotonic()
+        report = _run(context, module, tracking, progress, metrics)
+        work_s = time.monotonic() - began
+        tracking.ended(report)
+        result = _result(context, report, work_s=work_s)
+        context.work.publish()
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        mlflow_run_id = tracking.finish(status)
+    recorder.completed(result, mlflow_run_id=mlflow_run_id)
+    context.work.discard_scratch()
+    metrics.ended("completed", work_s=result.work_s, values=result.report.metrics)
+    progress.ended("completed", result.report.summary)
+    return _references(context, result.record())
+
+
+def _run(
+    context: StepContext,
+    module: ModuleType,
+    tracking: TrackingObserver,
+    progress: ProgressObserver,
+    metrics: MetricsObserver,
+) -> StepReport:
+    outputs = context.work.begin(context.spec.outputs)
+    ports = Ports(
+        tracking=tracking.port,
+        progress=progress.port,
+        metrics=metrics,
+        scratch=context.work.scratch,
+        registry=tracking.registry() if context.spec.name == "register_model" else None,
+    )
+    with _terminate_as_interrupt():
+        report: StepReport = module.run(
+            context.config, {name: reference.path for name, reference in context.inputs.items()}, outputs, ports
+        )
+    return report
+
+
+def _result(context: StepContext, report: StepReport, *, work_s: float) -> StepResult:
+    outputs = {
+        name: ArtifactRef(
+            kind=kind,
+            digest=artifact_digest(kind, context.work.partial_output(name)),
+            path=context.work.output(name),
+        )
+        for name, kind in context.spec.outputs.items()
+    }
+    return StepResult(context=context, report=report, outputs=outputs, work_s=work_s)
+
+
+def _references(context: StepContext, record: Mapping[str, Any]) -> dict[str, ArtifactRef]:
+    return {
+        name: ArtifactRef(kind=reference["kind"], digest=reference["digest"], path=context.work.output(name))
+        for name, reference in record["outputs"].items()
+    }
+
+
+@contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """Makes SIGTERM end a step as ctrl-C does: checkpointed and recorded."""
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature is signal's
+        raise KeyboardInterrupt
+
+    try:
+        previous = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread: whoever runs it handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,65 @@
+"""The steps: their names, and the kinds of artifact that they take and make."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSpec:
+    """One step.
+
+    Attributes:
+        name: The folder below ``components/``, and the step's name everywhere.
+        inputs: Kinds by input name.
+        outputs: Kinds by output name.
+    """
+
+    name: str
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+
+    @property
+    def module(self) -> str:
+        """The module that holds ``run``."""
+        return f"components.{self.name}.step"
+
+    def config_class(self) -> "type[BaseModel]":
+        """Returns the step's configuration class; cheap, since no ``config.py`` imports anything heavy."""
+        found: Any = import_module(f"components.{self.name}.config").Config
+        return found  # type: ignore[no-any-return]
+
+
+_STEPS = (
+    StepSpec(name="validate_data", inputs={"dataset": "dataset"}, outputs={"validation": "validation", "data_docs": "data_docs"}),
+    StepSpec(name="train_codec", inputs={"dataset": "dataset", "validation": "validation"}, outputs={"codec": "codec"}),
+    StepSpec(
+        name="encode_latents",
+        inputs={"dataset": "dataset", "validation": "validation", "codec": "codec"},
+        outputs={"latents": "latents"},
+    ),
+    StepSpec(name="train_dit", inputs={"latents": "latents"}, outputs={"model": "model"}),
+    StepSpec(
+        name="evaluate",
+        inputs={"model": "model", "codec": "codec", "latents": "latents", "dataset": "dataset"},
+        outputs={"evaluation": "evaluation"},
+    ),
+    StepSpec(
+        name="register_model",
+        inputs={
+            "model": "model",
+            "codec": "codec",
+            "latents": "latents",
+            "dataset": "dataset",
+            "validation": "validation",
+            "evaluation": "evaluation",
+        },
+        outputs={"package": "package"},
+    ),
+    StepSpec(name="generate_media", inputs={"package": "package", "request": "request"}, outputs={"media": "media_set"}),
+)
+STEPS: Mapping[str, StepSpec] = {spec.name: spec for spec in _STEPS}
