@@ -1,0 +1,1 @@
+"""Tensors and media, no records: data, codec, diffusion, transformer, training, sampling, evaluation."""

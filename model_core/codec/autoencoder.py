@@ -1,0 +1,177 @@
+"""A KL-regularised autoencoder between pixels and latents (Rombach 2021, arXiv 2112.10752, §3.1).
+
+Shape legend: b batch, c latent channels, t frames, h w latent height and width, H W picture height and width,
+f downscaling factor, n = b * t (frames are folded into the batch: each frame is coded on its own).
+
+Encoder and decoder are residual around a linear map of f x f patches: ``mean = patches @ W + net(x)``. The linear part can start
+as a principal component analysis (`patch_pca`), so training begins at the best linear codec instead of at noise.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from model_core.codec.config import CodecConfig
+from model_core.errors import BadModelError
+
+_LOG_VARIANCE_RANGE = (-20.0, 10.0)
+_CHANNELS_PER_GROUP = 16
+
+
+def _norm(channels: int) -> nn.GroupNorm:
+    """Returns a group norm in groups of about 16 channels."""
+    groups = max(1, channels // _CHANNELS_PER_GROUP)
+    return nn.GroupNorm(groups if channels % groups == 0 else 1, channels)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions around an identity; the second starts at zero, so the block starts as the identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = _norm(channels), _norm(channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]  # a convolution made with a bias has one
+
+    def forward(self, x: Float[Tensor, "n channels h w"]) -> Float[Tensor, "n channels h w"]:
+        """Returns x plus its learned correction."""
+        y = self.conv1(functional.silu(self.norm1(x)))
+        correction: Tensor = self.conv2(functional.silu(self.norm2(y)))
+        return x + correction
+
+
+class Encoder(nn.Module):
+    """Pixels to the parameters of the posterior."""
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__()
+        widths, factor = config.encoder_widths, config.downscale
+        self.patch = nn.Conv2d(3, config.latent_channels, factor, stride=factor)
+        layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 3, padding=1)]
+        for level, (width, num_blocks) in enumerate(zip(widths, config.encoder_blocks, strict=True)):
+            if level > 0:
+                layers.append(nn.Conv2d(widths[level - 1], width, 3, stride=2, padding=1))
+            layers.extend(ResidualBlock(width) for _ in range(num_blocks))
+        self.net = nn.Sequential(*layers, _norm(widths[-1]), nn.SiLU())
+        self.out = nn.Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]  # as above
+
+    def forward(self, x: Float[Tensor, "n 3 H W"]) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n c h w"]]:
+        """Returns mean and log variance of the posterior."""
+        mean, log_variance = self.out(self.net(x)).chunk(2, dim=1)  # each [n c h w]
+        return mean + self.patch(x), log_variance.clamp(*_LOG_VARIANCE_RANGE)
+
+
+class Decoder(nn.Module):
+    """Latents to pixels."""
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__()
+        widths, factor = config.decoder_widths, config.downscale
+        self.patch = nn.ConvTranspose2d(config.latent_channels, 3, factor, stride=factor)
+        layers: list[nn.Module] = [nn.Conv2d(config.latent_channels, widths[-1], 3, padding=1)]
+        for level in reversed(range(config.num_levels)):
+            layers.extend(ResidualBlock(widths[level]) for _ in range(config.decoder_blocks[level]))
+            if level > 0:
+                layers += [nn.Conv2d(widths[level], 4 * widths[level - 1], 1), nn.PixelShuffle(2)]
+        self.net = nn.Sequential(*layers, _norm(widths[0]), nn.SiLU())
+        self.out = nn.Conv2d(widths[0], 3, 3, padding=1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]  # as above
+
+    def forward(self, z: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 H W"]:
+        """Returns pixels, about [-1, 1]."""
+        return self.patch(z) + self.out(self.net(z))  # type: ignore[no-any-return]  # modules return Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Posterior:
+    """A diagonal gaussian over latents, before normalisation.
+
+    Attributes:
+        mean: Its mean, [n c h w].
+        log_variance: The logarithm of its variance, [n c h w].
+    """
+
+    mean: Tensor
+    log_variance: Tensor
+
+    def sample(self, generator: torch.Generator) -> Float[Tensor, "n c h w"]:
+        """Draws by the reparameterisation trick (Kingma & Welling 2013, arXiv 1312.6114, §2.4)."""
+        noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device)
+        return self.mean + torch.exp(0.5 * self.log_variance) * noise
+
+    def kl(self) -> Float[Tensor, ""]:
+        """Returns KL(posterior || N(0, I)) in nats, averaged over all numbers of the latents (ibid., appendix B)."""
+        return 0.5 * (self.mean.square() + self.log_variance.exp() - 1 - self.log_variance).mean()
+
+
+class Codec(nn.Module):
+    """Encodes clips to normalised latents and decodes them; a picture is a clip of one frame.
+
+    Args:
+        config: Architecture and latent statistics; without statistics latents are left as the encoder makes them.
+    """
+
+    latent_mean: Tensor
+    latent_std: Tensor
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        shape = (config.latent_channels, 1, 1)
+        mean = config.latent_mean or (0.0,) * config.latent_channels
+        std = config.latent_std or (1.0,) * config.latent_channels
+        self.register_buffer("latent_mean", torch.tensor(mean).view(shape), persistent=False)
+        self.register_buffer("latent_std", torch.tensor(std).view(shape), persistent=False)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs leave this form out
+
+    def posterior(self, frames: Float[Tensor, "n 3 H W"]) -> Posterior:
+        """Returns the posterior of frames with values in [-1, 1]."""
+        mean, log_variance = self.encoder(frames.contiguous(memory_format=torch.channels_last))
+        return Posterior(mean=mean, log_variance=log_variance)
+
+    def encode(self, pixels: Float[Tensor, "b 3 t H W"]) -> Float[Tensor, "b c t h w"]:
+        """Returns the normalised posterior mean ``(z - mean) / std`` of clips with values in [-1, 1].
+
+        Raises:
+            BadModelError: Not three channels, or a side that the factor does not divide.
+        """
+        if pixels.ndim != 5 or pixels.shape[1] != 3:
+            raise BadModelError(f"pixels have shape {list(pixels.shape)}, expected [batch, 3, frames, height, width]")
+        self.config.latent_shape(pixels.shape[2], pixels.shape[3], pixels.shape[4])
+        mean = self.posterior(rearrange(pixels, "b rgb t H W -> (b t) rgb H W")).mean  # [n c h w]
+        normalised = (mean - self.latent_mean) / self.latent_std
+        latents: Tensor = rearrange(normalised, "(b t) c h w -> b c t h w", b=pixels.shape[0])
+        return latents.contiguous()
+
+    def decode(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b 3 t H W"]:
+        """Returns clips with values in [-1, 1] from normalised latents.
+
+        Raises:
+            BadModelError: The latents have another number of dimensions or channels.
+        """
+        if latents.ndim != 5 or latents.shape[1] != self.config.latent_channels:
+            raise BadModelError(
+                f"latents have shape {list(latents.shape)}, expected [b, {self.config.latent_channels}, frames, height, width]"
+            )
+        z = rearrange(latents, "b c t h w -> (b t) c h w") * self.latent_std + self.latent_mean
+        frames: Tensor = self.decoder(z.contiguous(memory_format=torch.channels_last)).clamp(-1, 1)
+        clips: Tensor = rearrange(frames, "(b t) rgb H W -> b rgb t H W", b=latents.shape[0])
+        return clips.contiguous()
+
+
+def build_codec(config: CodecConfig, *, seed: int = 0) -> Codec:
+    """Returns a codec whose first weights depend on the seed only; torch's global generator stays as it is."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Codec(config)

@@ -1,0 +1,103 @@
+"""Batches of crops for training a codec: whole pictures at coarser scales, crops at finer ones, flipped and recoloured.
+
+A batch depends on the seed and the step only, so training can stop and go on anywhere without keeping a generator's state.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn import functional
+
+from model_core.errors import BadDataError
+
+_STEPS_PER_SEED = 1 << 32
+
+
+def to_unit_range(images: UInt8[Tensor, "n H W 3"]) -> Float[Tensor, "n 3 H W"]:
+    """Returns pictures of bytes as pixels in [-1, 1], channels first."""
+    return images.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def to_bytes(frames: Float[Tensor, "n 3 H W"]) -> UInt8[Tensor, "n H W 3"]:
+    """Returns pixels in [-1, 1] as bytes; reverses `to_unit_range`."""
+    return ((frames.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def generator_for(seed: int, step: int) -> torch.Generator:
+    """Returns the generator of one training step."""
+    return torch.Generator().manual_seed((seed * _STEPS_PER_SEED + step) % (1 << 63))
+
+
+def rescale(frames: Float[Tensor, "n 3 H W"], divisor: int) -> Float[Tensor, "n 3 h w"]:
+    """Returns pictures made smaller by an integer divisor, each pixel the mean of those it covers."""
+    return frames if divisor == 1 else functional.avg_pool2d(frames, divisor)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropSampler:
+    """Draws augmented square crops from one set of pictures at several scales.
+
+    Attributes:
+        scales: The pictures at each scale, [items 3 side side], values in [-1, 1].
+        crop_size: Side of a crop.
+        batch_size: Crops in a batch, spread evenly over the scales.
+        seed: Decides, with the step, what is drawn.
+    """
+
+    scales: Sequence[Tensor]
+    crop_size: int
+    batch_size: int
+    seed: int
+
+    def draw(self, step: int) -> Float[Tensor, "n 3 size size"]:
+        """Returns the batch of a step."""
+        generator = generator_for(self.seed, step)
+        counts = [len(part) for part in torch.arange(self.batch_size).tensor_split(len(self.scales))]
+        crops = torch.cat([self._crops(frames, count, generator) for frames, count in zip(self.scales, counts, strict=True)])
+        return _recolour(_flip(crops, generator), generator)
+
+    def _crops(self, frames: Tensor, count: int, generator: torch.Generator) -> Float[Tensor, "count 3 size size"]:
+        size, room = self.crop_size, frames.shape[-1] - self.crop_size + 1
+        items = torch.randint(len(frames), (count,), generator=generator).tolist()
+        offsets = torch.randint(room, (count, 2), generator=generator).tolist()
+        crops = [frames[item, :, y : y + size, x : x + size] for item, (y, x) in zip(items, offsets, strict=True)]
+        return torch.stack(crops) if crops else frames[:0, :, :size, :size]
+
+
+def crop_sampler(
+    frames: Float[Tensor, "n 3 side side"], *, divisors: Sequence[int], crop_size: int, batch_size: int, seed: int
+) -> CropSampler:
+    """Prepares the scales to draw from.
+
+    Raises:
+        BadDataError: No picture, or a picture at some scale is smaller than a crop.
+    """
+    side = frames.shape[-1]
+    if len(frames) == 0:
+        raise BadDataError("there is no picture to train a codec on", hint="the dataset's training split is empty")
+    for divisor in divisors:
+        if side % divisor or side // divisor < crop_size:
+            raise BadDataError(
+                f"pictures of {side} px divided by {divisor} give no crops of {crop_size} px",
+                hint="use larger pictures, a smaller crop_size or other scales",
+            )
+    scales = [rescale(frames, divisor) for divisor in divisors]
+    return CropSampler(scales=scales, crop_size=crop_size, batch_size=batch_size, seed=seed)
+
+
+def _flip(crops: Float[Tensor, "n 3 H W"], generator: torch.Generator) -> Float[Tensor, "n 3 H W"]:
+    """Mirrors half of the crops left to right and, independently, half of them upside down."""
+    horizontal, vertical = (torch.rand(2, len(crops), 1, 1, 1, generator=generator) < 0.5).unbind()
+    crops = torch.where(horizontal, crops.flip(3), crops)
+    return torch.where(vertical, crops.flip(2), crops)
+
+
+def _recolour(crops: Float[Tensor, "n 3 H W"], generator: torch.Generator) -> Float[Tensor, "n 3 H W"]:
+    """Permutes red, green and blue at random in half of the crops; the others keep the colours of the data."""
+    order = torch.rand(len(crops), 3, generator=generator).argsort(dim=1)  # [n 3]
+    kept = torch.rand(len(crops), 1, generator=generator) < 0.5
+    order = torch.where(kept, torch.arange(3), order)
+    return torch.gather(crops, 1, order[:, :, None, None].expand_as(crops))

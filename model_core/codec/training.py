@@ -1,0 +1,316 @@
+"""Training a codec: exact resume, exponential moving average, latent statistics.
+
+Everything random comes from the seed and the step (`batches.generator_for`), and a checkpoint holds the weights, their moving
+average and the optimiser's moments, so a training that was interrupted ends in the same bits as one that was not.
+"""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from model_core.codec.autoencoder import Codec, build_codec
+from model_core.codec.batches import CropSampler, crop_sampler, generator_for
+from model_core.codec.config import CodecConfig
+from model_core.codec.losses import LossWeights, codec_loss
+from model_core.codec.patch_pca import fit_patch_pca, initialise_from_pca
+from model_core.errors import BadModelError, TrainingDivergedError
+
+CHECKPOINT_NAME = "codec-checkpoint.safetensors"
+_ADAM_BETAS = (0.9, 0.99)
+_MEASURE_BATCH = 64
+_INITIAL_LOG_VARIANCE = -6.0
+_NOISE_STREAM = 1 << 31  # noise of a step comes from another stream than its crops
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodecTraining:
+    """How a codec is trained.
+
+    Attributes:
+        num_steps: Batches to train on.
+        batch_size: Crops in a batch.
+        crop_size: Side of a crop in pixels.
+        divisors: The scales: a batch holds crops of the pictures divided by each of these.
+        learning_rate: AdamW's rate after warm-up; it falls to zero along a cosine.
+        warmup_steps: Steps over which the rate rises.
+        ema_decay: Decay of the moving average of weights.
+        gradient_clip: Largest norm of a gradient.
+        latent_noise: Noise is added to sampled latents with a standard deviation drawn evenly from 0 to this many of theirs, so
+            that the decoder forgives what a diffusion model gets slightly wrong.
+        weights: Weights of the loss's terms.
+        checkpoint_every: Steps between checkpoints.
+        seed: Decides weights, batches and noise.
+    """
+
+    num_steps: int
+    batch_size: int = 32
+    crop_size: int = 32
+    divisors: tuple[int, ...] = (1, 2)
+    learning_rate: float = 2e-3
+    warmup_steps: int = 100
+    ema_decay: float = 0.998
+    gradient_clip: float = 1.0
+    latent_noise: float = 0.0
+    weights: LossWeights = field(default_factory=LossWeights)
+    checkpoint_every: int = 200
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodecProgress:
+    """How far a training has come.
+
+    Attributes:
+        step: Steps done.
+        num_steps: Steps in all.
+        loss: The last step's loss.
+    """
+
+    step: int
+    num_steps: int
+    loss: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedCodec:
+    """A finished training.
+
+    Attributes:
+        codec: The moving average of the weights, with latent statistics, in evaluation mode.
+        losses: The total loss of each step.
+    """
+
+    codec: Codec
+    losses: tuple[float, ...]
+
+
+def learning_rate_at(step: int, training: CodecTraining) -> float:
+    """Returns the rate of a step: a linear rise, then a cosine down to zero (Loshchilov & Hutter 2016, arXiv 1608.03983)."""
+    rise = min(1.0, (step + 1) / max(1, training.warmup_steps))
+    return training.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * step / training.num_steps))
+
+
+def ema_decay_at(step: int, training: CodecTraining) -> float:
+    """Returns the decay of a step: smaller at first, so that the start is forgotten."""
+    return min(training.ema_decay, (1 + step) / (10 + step))
+
+
+class CodecTrainer:
+    """The state of a training; `step` advances it, `save` and `restore` keep it.
+
+    Args:
+        config: The codec's architecture, without latent statistics.
+        training: How to train.
+        frames: Training pictures, square, values in [-1, 1].
+
+    Raises:
+        BadDataError: The pictures cannot be cropped as asked.
+    """
+
+    def __init__(self, config: CodecConfig, training: CodecTraining, frames: Float[Tensor, "n 3 side side"]) -> None:
+        self.training = training
+        self.config = replace(config, latent_mean=(), latent_std=())
+        self.config.latent_shape(1, training.crop_size, training.crop_size)
+        self.sampler: CropSampler = crop_sampler(
+            frames, divisors=training.divisors, crop_size=training.crop_size, batch_size=training.batch_size, seed=training.seed
+        )
+        self.codec = _initial_codec(self.config, training, self.sampler)
+        self.ema = {name: tensor.detach().clone() for name, tensor in self.codec.state_dict().items()}
+        self.parameters = dict(self.codec.named_parameters())
+        self.optimiser = torch.optim.AdamW(
+            self.parameters.values(), lr=training.learning_rate, betas=(0.9, 0.99), weight_decay=0.0
+        )
+        self.losses: list[float] = []
+
+    @property
+    def num_done(self) -> int:
+        """Steps done."""
+        return len(self.losses)
+
+    def step(self) -> float:
+        """Trains on one batch and returns its loss.
+
+        Raises:
+            TrainingDivergedError: The loss is not finite.
+        """
+        training, step = self.training, self.num_done
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate_at(step, training)
+        frames = self.sampler.draw(step)  # [n 3 size size]
+        generator = generator_for(training.seed, step + _NOISE_STREAM)
+        posterior = self.codec.posterior(frames)
+        latents = _disturb(posterior.sample(generator), training.latent_noise, generator)
+        loss = codec_loss(frames, self.codec.decoder(latents), posterior, training.weights)
+        value = loss.total.item()
+        if not math.isfinite(value):
+            raise TrainingDivergedError(f"the codec's loss is {value} at step {step + 1}", hint="lower learning_rate")
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        torch.nn.utils.clip_grad_norm_(self.parameters.values(), training.gradient_clip)
+        self.optimiser.step()
+        decay = ema_decay_at(step, training)
+        with torch.no_grad():
+            for name, tensor in self.codec.state_dict().items():
+                self.ema[name].lerp_(tensor, 1 - decay)
+        self.losses.append(value)
+        return value
+
+    def digest(self) -> str:
+        """Returns a digest of all that decides the result but the pictures, which a checkpoint's place decides."""
+        plan = {key: value for key, value in asdict(self.training).items() if key != "checkpoint_every"}
+        text = json.dumps({"codec": self.config.to_dict(), "training": plan}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def save(self, folder: Path) -> None:
+        """Writes a checkpoint, atomically."""
+        tensors = {f"model/{name}": tensor for name, tensor in self.codec.state_dict().items()}
+        tensors |= {f"ema/{name}": tensor for name, tensor in self.ema.items()}
+        for name, parameter in self.parameters.items():
+            tensors |= {f"{key}/{name}": value for key, value in self.optimiser.state[parameter].items()}
+        tensors["losses"] = torch.tensor(self.losses, dtype=torch.float64)
+        partial = folder / f"{CHECKPOINT_NAME}.partial"
+        with partial.open("wb") as file:
+            file.write(save({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, {"plan": self.digest()}))
+            os.fsync(file.fileno())
+        partial.replace(folder / CHECKPOINT_NAME)
+
+    def restore(self, folder: Path) -> bool:
+        """Goes on from a checkpoint where there is one of this training; returns whether there was.
+
+        Raises:
+            BadModelError: The checkpoint is damaged.
+        """
+        path = folder / CHECKPOINT_NAME
+        if not path.is_file():
+            return False
+        try:
+            with safe_open(path, framework="pt") as file:
+                if (file.metadata() or {}).get("plan") != self.digest():
+                    return False
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+            self._load(tensors)
+        except (SafetensorError, KeyError, RuntimeError) as error:
+            raise BadModelError(f"checkpoint {path} is damaged: {error}", hint="remove it to train from the start") from error
+        return True
+
+    def _load(self, tensors: dict[str, Tensor]) -> None:
+        self.losses = tensors["losses"].tolist()
+        for name, target in self.codec.state_dict().items():
+            target.copy_(tensors[f"model/{name}"])
+            self.ema[name].copy_(tensors[f"ema/{name}"])
+        for name, parameter in self.parameters.items():
+            self.optimiser.state[parameter] = {
+                key: torch.empty_like(parameter).copy_(tensors[f"{key}/{name}"]) if key != "step" else tensors[f"{key}/{name}"]
+                for key in ("step", "exp_avg", "exp_avg_sq")
+            }
+
+    def finish(self) -> TrainedCodec:
+        """Returns the moving average with the statistics of its latents on all training pictures, every scale."""
+        codec = build_codec(self.config)
+        codec.load_state_dict(self.ema)
+        mean, std = latent_statistics(codec.eval(), self.sampler.scales)
+        finished = build_codec(replace(self.config, latent_mean=mean, latent_std=std))
+        finished.load_state_dict(self.ema)
+        return TrainedCodec(codec=finished.eval().requires_grad_(requires_grad=False), losses=tuple(self.losses))
+
+
+def train_codec(
+    config: CodecConfig,
+    training: CodecTraining,
+    frames: Float[Tensor, "n 3 side side"],
+    *,
+    scratch: Path,
+    report: Callable[[CodecProgress], None] | None = None,
+) -> TrainedCodec:
+    """Trains a codec, going on from the checkpoint in `scratch` where there is one.
+
+    Args:
+        config: The codec's architecture.
+        training: How to train.
+        frames: Training pictures, square, values in [-1, 1].
+        scratch: Where checkpoints lie.
+        report: Called after each step.
+
+    Raises:
+        BadDataError: The pictures cannot be cropped as asked.
+        BadModelError: The checkpoint is damaged, or crops do not fit the codec.
+        TrainingDivergedError: The loss is not finite.
+    """
+    with deterministic_algorithms():
+        trainer = CodecTrainer(config, training, frames)
+        trainer.restore(scratch)
+        while trainer.num_done < training.num_steps:
+            loss = trainer.step()
+            if trainer.num_done % training.checkpoint_every == 0 or trainer.num_done == training.num_steps:
+                trainer.save(scratch)
+            if report is not None:
+                report(CodecProgress(step=trainer.num_done, num_steps=training.num_steps, loss=loss))
+        return trainer.finish()
+
+
+@torch.no_grad()
+def latent_statistics(codec: Codec, scales: Sequence[Tensor]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns mean and standard deviation of each latent channel, before normalisation; each scale counts the same.
+
+    Raises:
+        BadModelError: A channel is constant, so it cannot be normalised.
+    """
+    means, squares = [], []
+    for frames in scales:
+        latents = torch.cat([codec.posterior(part).mean for part in torch.split(frames, _MEASURE_BATCH)]).double()  # [n c h w]
+        means.append(latents.mean(dim=(0, 2, 3)))
+        squares.append(latents.square().mean(dim=(0, 2, 3)))
+    mean = torch.stack(means).mean(0)
+    std = (torch.stack(squares).mean(0) - mean.square()).clamp_min(0).sqrt()
+    if not bool((std > 1e-6).all()):
+        raise BadModelError(
+            "a latent channel of the codec is constant", hint="use fewer latent channels, more data or a smaller KL weight"
+        )
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+@contextmanager
+def deterministic_algorithms() -> Iterator[None]:
+    """Has torch refuse algorithms that are not deterministic, and puts things back as they were."""
+    before, warn_only = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(mode=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)
+
+
+def _initial_codec(config: CodecConfig, training: CodecTraining, sampler: CropSampler) -> Codec:
+    """Returns a codec whose linear path is the pictures' patch PCA and whose nonlinear path adds nothing yet."""
+    codec = build_codec(config, seed=training.seed)
+    frames = torch.cat([_tiles(scale, training.crop_size) for scale in sampler.scales])
+    initialise_from_pca(codec, fit_patch_pca(frames, downscale=config.downscale, num_components=config.latent_channels))
+    with torch.no_grad():
+        codec.encoder.out.bias[config.latent_channels :].fill_(_INITIAL_LOG_VARIANCE)  # type: ignore[index]  # it has a bias
+    return codec.train()
+
+
+def _tiles(frames: Tensor, size: int) -> Float[Tensor, "n 3 size size"]:
+    """Returns the tiles of pictures, leaving out what is left over at the edges."""
+    tiles = frames.unfold(2, size, size).unfold(3, size, size)  # [n 3 rows columns size size]
+    return tiles.permute(0, 2, 3, 1, 4, 5).reshape(-1, 3, size, size)
+
+
+def _disturb(latents: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """Adds gaussian noise, its strength drawn for each item and counted in standard deviations of each channel."""
+    if strength == 0.0:
+        return latents
+    std = latents.detach().std(dim=(0, 2, 3), keepdim=True)  # [1 c 1 1]
+    strengths = strength * torch.rand(len(latents), 1, 1, 1, generator=generator)
+    return latents + strengths * std * torch.randn(latents.shape, generator=generator)

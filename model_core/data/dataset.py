@@ -1,0 +1,181 @@
+"""Reading a dataset: a folder with `manifest.parquet`, `dataset.json` and the media in tar shards."""
+
+import json
+import mmap
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from model_core.data.manifest import MANIFEST_NAME, read_manifest
+from model_core.data.media import Pixels, decode_picture
+from model_core.data.split import SPLITS
+from model_core.errors import BadDataError
+
+INFO_NAME = "dataset.json"
+_SHARD_NAME = re.compile(r"shards/[A-Za-z0-9_][A-Za-z0-9._-]*\.tar")
+
+
+class DatasetInfo(BaseModel):
+    """What `dataset.json` says.
+
+    Attributes:
+        name: What the dataset is called.
+        importer: What made it.
+        options: What the importer was asked for.
+        labels: The classes, sorted.
+        licences: The SPDX identifiers found in the manifest, sorted.
+        attribution: Whom to name, and how, wherever the data or what was made from it is shown.
+        image_size: The width and height of each picture, in pixels.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    importer: str
+    options: dict[str, Any]
+    labels: tuple[str, ...]
+    licences: tuple[str, ...]
+    attribution: str
+    image_size: int
+
+
+def read_info(folder: Path) -> DatasetInfo:
+    """Reads the `dataset.json` of a dataset.
+
+    Raises:
+        BadDataError: It is missing or malformed.
+    """
+    path = folder / INFO_NAME
+    if not path.is_file():
+        raise BadDataError(f"{path} does not exist", hint="a dataset is a folder made by `groundswell data import`")
+    try:
+        return DatasetInfo.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadDataError(f"{path}: {where}: {first['msg']}", hint="import the dataset again") from error
+    except ValueError as error:
+        raise BadDataError(f"{path} is not JSON: {error}", hint="import the dataset again") from error
+
+
+class Dataset:
+    """A dataset that is open for reading.
+
+    Shards are memory-mapped when first read; reading is safe from several threads.
+
+    Attributes:
+        folder: Where it is.
+        info: What `dataset.json` says.
+        table: The manifest.
+    """
+
+    def __init__(self, folder: Path, info: DatasetInfo, table: pa.Table) -> None:
+        self.folder = folder
+        self.info = info
+        self.table = table
+        self._shards: dict[str, mmap.mmap] = {}
+
+    @classmethod
+    def open(cls, folder: Path) -> "Dataset":
+        """Opens the dataset in a folder.
+
+        Raises:
+            BadDataError: The folder is no dataset, or its manifest has other columns or no rows.
+        """
+        if not folder.is_dir():
+            raise BadDataError(f"{folder} is not a folder", hint="a dataset is a folder made by `groundswell data import`")
+        return cls(folder, read_info(folder), read_manifest(folder / MANIFEST_NAME))
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @property
+    def labels(self) -> list[str]:
+        """The classes, sorted: a label's index is its place in this list."""
+        return list(self.info.labels)
+
+    @cached_property
+    def columns(self) -> dict[str, list[Any]]:
+        """The manifest as lists of Python values, by column."""
+        return {name: self.table[name].to_pylist() for name in self.table.column_names}
+
+    def label_index(self, label: str) -> int:
+        """Returns the index of a label.
+
+        Raises:
+            BadDataError: The dataset has no such label.
+        """
+        if label in self.info.labels:
+            return self.info.labels.index(label)
+        close = get_close_matches(label, self.info.labels, n=1)
+        known = f"did you mean {close[0]!r}?" if close else f"known labels: {', '.join(self.info.labels)}"
+        raise BadDataError(f"dataset {self.info.name!r} has no label {label!r}", hint=known)
+
+    def rows(self, split: str) -> list[int]:
+        """Returns the numbers of the rows of a split, in order."""
+        if split not in SPLITS:
+            raise BadDataError(f"there is no split {split!r}", hint=f"splits: {', '.join(SPLITS)}")
+        return [row for row, name in enumerate(self.columns["split"]) if name == split]
+
+    def describe(self, row: int) -> str:
+        """Returns what to call a row in an error."""
+        return f"row {row} ({self.columns['shard'][row]}:{self.columns['path'][row]})"
+
+    def read_bytes(self, row: int) -> bytes:
+        """Returns the encoded bytes of an item, as the manifest locates them.
+
+        Raises:
+            BadDataError: The shard is missing or lies outside the dataset, or the bytes lie outside the shard.
+        """
+        shard = self._open_shard(row)
+        offset, size_bytes = self.columns["offset"][row], self.columns["size_bytes"][row]
+        if offset < 0 or size_bytes <= 0 or offset + size_bytes > len(shard):
+            raise BadDataError(
+                f"{self.describe(row)}: bytes {offset} to {offset + size_bytes} lie outside the shard of {len(shard)} bytes",
+                hint="the shard is cut short or the manifest was changed; import the dataset again",
+            )
+        return shard[offset : offset + size_bytes]
+
+    def read_image(self, row: int) -> Pixels:
+        """Returns the picture of a row, uint8 [height width 3].
+
+        Raises:
+            BadDataError: As for `read_bytes`, or the picture cannot be decoded.
+        """
+        return decode_picture(self.read_bytes(row), name=self.describe(row))
+
+    def images(self, rows: Iterable[int]) -> Pixels:
+        """Returns the pictures of several rows of one size, uint8 [items height width 3].
+
+        Raises:
+            BadDataError: As for `read_image`, or a picture has another size than the dataset's.
+        """
+        size = self.info.image_size
+        pictures = []
+        for row in rows:
+            picture = self.read_image(row)
+            if picture.shape != (size, size, 3):
+                raise BadDataError(f"{self.describe(row)} is {picture.shape[1]}x{picture.shape[0]} pixels, not {size}x{size}")
+            pictures.append(picture)
+        return np.stack(pictures) if pictures else np.zeros((0, size, size, 3), dtype=np.uint8)
+
+    def _open_shard(self, row: int) -> mmap.mmap:
+        name = self.columns["shard"][row]
+        if name not in self._shards:
+            path = self.folder / name
+            if not _SHARD_NAME.fullmatch(name) or path.is_symlink() or path.parent.is_symlink():
+                raise BadDataError(
+                    f"{self.describe(row)}: {name!r} is not a shard of this dataset", hint="shards lie in shards/*.tar"
+                )
+            if not path.is_file() or path.stat().st_size == 0:
+                raise BadDataError(f"{self.describe(row)}: the shard {path} is missing or empty", hint="import the dataset again")
+            with path.open("rb") as file:
+                self._shards[name] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return self._shards[name]

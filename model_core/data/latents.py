@@ -1,0 +1,304 @@
+"""Latents on disk: memory-mapped safetensors shards, an index, the embedded captions and what they were made from.
+
+Shape legend: n items, c latent channels, f frames, h w latent height and width, d width of a caption's embedding.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from jaxtyping import Float, Int
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from model_core.errors import BadDataError
+
+CONFIG_NAME = "config.json"
+INDEX_NAME = "index.parquet"
+CAPTIONS_NAME = "captions.json"
+EMBEDDINGS_NAME = "captions.safetensors"
+NONE_INDEX = -1
+_HINT = "encode the dataset again"
+_INDEX_SCHEMA = pa.schema(
+    [
+        ("shard", pa.string()),
+        ("row", pa.int64()),
+        ("sha256", pa.string()),
+        ("split", pa.string()),
+        ("label_index", pa.int32()),
+        ("caption_index", pa.int32()),
+    ]
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextEncoderInfo:
+    """Which text encoder embedded the captions.
+
+    Attributes:
+        name: What it is called.
+        digest: SHA-256 of its files.
+        dim: Width of an embedding.
+    """
+
+    name: str
+    digest: str
+    dim: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentsConfig:
+    """What latents were made from and what they look like.
+
+    Attributes:
+        codec_digest: Digest of the codec's folder.
+        dataset_digest: Digest of the dataset's folder.
+        latent_shape: Channels, frames, height and width of an item's latents.
+        image_size: Side of the pictures in pixels.
+        labels: The classes; a label index is a place in this list.
+        text_encoder: What embedded the captions.
+    """
+
+    codec_digest: str
+    dataset_digest: str
+    latent_shape: tuple[int, int, int, int]
+    image_size: int
+    labels: tuple[str, ...]
+    text_encoder: TextEncoderInfo
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain values for JSON; `from_dict` reverses it."""
+        return asdict(self) | {"latent_shape": list(self.latent_shape), "labels": list(self.labels)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "LatentsConfig":
+        """Reads what `to_dict` wrote.
+
+        Raises:
+            BadDataError: A key is missing or unknown, or a value has a wrong type.
+        """
+        try:
+            shape, labels = values["latent_shape"], values["labels"]
+            text_encoder = TextEncoderInfo(**values["text_encoder"])
+            config = cls(**{**values, "latent_shape": tuple(shape), "labels": tuple(labels), "text_encoder": text_encoder})
+            numbers = (*config.latent_shape, config.image_size, text_encoder.dim)
+            names = (*config.labels, config.codec_digest, config.dataset_digest, text_encoder.name, text_encoder.digest)
+            sound = len(config.latent_shape) == 4 and all(type(number) is int and number > 0 for number in numbers)
+            sound = sound and all(isinstance(name, str) for name in names)
+        except (KeyError, TypeError) as error:
+            raise BadDataError(f"latents {CONFIG_NAME}: keys missing, unknown or of a wrong type: {error}", hint=_HINT) from error
+        if not sound:
+            raise BadDataError(f"latents {CONFIG_NAME}: a value has a wrong type or size", hint=_HINT)
+        return config
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexEntry:
+    """One item of the index.
+
+    Attributes:
+        shard: Its file, such as ``shards/latents-00000.safetensors``.
+        row: Its place in that file.
+        sha256: Digest of the picture it was made from.
+        split: ``train`` or ``holdout``.
+        label_index: Place of its label in `LatentsConfig.labels`; -1 without one.
+        caption_index: Place of its caption in `captions.json`; -1 without one.
+    """
+
+    shard: str
+    row: int
+    sha256: str
+    split: str
+    label_index: int
+    caption_index: int
+
+
+def shard_name(number: int) -> str:
+    """Returns the name of a shard inside the latents folder."""
+    return f"shards/latents-{number:05d}.safetensors"
+
+
+def write_shard(folder: Path, number: int, latents: Float[Tensor, "n c f h w"]) -> Path:
+    """Writes one shard, atomically, and returns its path."""
+    path = folder / shard_name(number)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_bytes(save({"latents": latents.float().contiguous()}))
+    partial.replace(path)
+    return path
+
+
+def read_shard(path: Path) -> Float[Tensor, "n c f h w"]:
+    """Maps one shard into memory.
+
+    Raises:
+        BadDataError: It is missing, cut short, or holds something else.
+    """
+    return _map_tensor(path, "latents", num_dims=5)
+
+
+def write_index(
+    folder: Path,
+    config: LatentsConfig,
+    entries: Sequence[IndexEntry],
+    *,
+    captions: Sequence[str],
+    embeddings: Float[Tensor, "n d"],
+) -> None:
+    """Writes everything but the shards.
+
+    Raises:
+        ValueError: Captions and embeddings differ in number, or an embedding in width.
+    """
+    if embeddings.shape != (len(captions), config.text_encoder.dim):
+        raise ValueError(f"{len(captions)} captions of width {config.text_encoder.dim} have embeddings {list(embeddings.shape)}")
+    columns = {name: [getattr(entry, name) for entry in entries] for name in _INDEX_SCHEMA.names}
+    pq.write_table(pa.table(columns, schema=_INDEX_SCHEMA), folder / INDEX_NAME, compression="zstd")
+    (folder / EMBEDDINGS_NAME).write_bytes(save({"pooled": embeddings.float().contiguous()}))
+    _write_json(folder / CAPTIONS_NAME, list(captions))
+    _write_json(folder / CONFIG_NAME, config.to_dict())
+
+
+class LatentDataset:
+    """Latents that are open for reading; shards are mapped into memory, not read, until rows are asked for.
+
+    Attributes:
+        folder: Where they lie.
+        config: What they were made from.
+        index: The index, a row an item.
+        captions: The distinct captions.
+    """
+
+    def __init__(self, folder: Path, config: LatentsConfig, index: pa.Table, captions: tuple[str, ...]) -> None:
+        self.folder = folder
+        self.config = config
+        self.index = index
+        self.captions = captions
+        self._row = torch.from_numpy(index["row"].to_numpy().astype(np.int64))
+        self._labels = torch.from_numpy(index["label_index"].to_numpy().astype(np.int64))
+        self._captions = torch.from_numpy(index["caption_index"].to_numpy().astype(np.int64))
+        self._splits: list[str] = index["split"].to_pylist()
+        self._shard_names = sorted(set(index["shard"].to_pylist()))
+        number = {name: place for place, name in enumerate(self._shard_names)}
+        self._shard = torch.tensor([number[name] for name in index["shard"].to_pylist()], dtype=torch.int64)
+        self._open: dict[int, Tensor] = {}
+
+    @classmethod
+    def open(cls, folder: Path) -> "LatentDataset":
+        """Opens the latents in a folder, checking what is small and the shape of each shard.
+
+        Raises:
+            BadDataError: Something is missing, damaged, or does not fit the rest.
+        """
+        values, captions = _read_json(folder / CONFIG_NAME), _read_json(folder / CAPTIONS_NAME)
+        if not isinstance(values, dict) or not isinstance(captions, list):
+            raise BadDataError(f"{folder} holds a {CONFIG_NAME} or {CAPTIONS_NAME} of a wrong form", hint=_HINT)
+        opened = cls(folder, LatentsConfig.from_dict(values), _read_index(folder / INDEX_NAME), tuple(captions))
+        opened._check()
+        return opened
+
+    def __len__(self) -> int:
+        return int(self.index.num_rows)
+
+    def rows(self, split: str) -> list[int]:
+        """Returns the numbers of the rows of a split, in order."""
+        return [row for row, name in enumerate(self._splits) if name == split]
+
+    def latents(self, rows: Sequence[int]) -> Float[Tensor, "n c f h w"]:
+        """Returns the latents of rows, copied out of the mapped shards."""
+        wanted = torch.as_tensor(rows, dtype=torch.int64)
+        shards, places = self._shard[wanted], self._row[wanted]
+        out = torch.empty((len(wanted), *self.config.latent_shape))
+        for number in sorted(set(shards.tolist())):
+            chosen = shards == number
+            out[chosen] = self._mapped(number)[places[chosen]]
+        return out
+
+    def label_indices(self, rows: Sequence[int]) -> Int[Tensor, "n"]:
+        """Returns the label index of rows, -1 where there is none."""
+        return self._labels[torch.as_tensor(rows, dtype=torch.int64)]
+
+    def caption_indices(self, rows: Sequence[int]) -> Int[Tensor, "n"]:
+        """Returns the caption index of rows, -1 where there is none."""
+        return self._captions[torch.as_tensor(rows, dtype=torch.int64)]
+
+    def caption_embeddings(self, rows: Sequence[int]) -> Float[Tensor, "n d"]:
+        """Returns the pooled caption embeddings of rows, zero where there is no caption."""
+        indices = self.caption_indices(rows)
+        out = torch.zeros((len(indices), self.config.text_encoder.dim))
+        out[indices >= 0] = self.embeddings[indices[indices >= 0]]
+        return out
+
+    @cached_property
+    def embeddings(self) -> Float[Tensor, "n d"]:
+        """The pooled embeddings of the distinct captions."""
+        return _map_tensor(self.folder / EMBEDDINGS_NAME, "pooled", num_dims=2)
+
+    def _mapped(self, number: int) -> Tensor:
+        if number not in self._open:
+            self._open[number] = read_shard(self.folder / self._shard_names[number])
+        return self._open[number]
+
+    def _check(self) -> None:
+        if self.embeddings.shape != (len(self.captions), self.config.text_encoder.dim):
+            raise BadDataError(f"{self.folder / EMBEDDINGS_NAME} does not fit the captions", hint=_HINT)
+        for number, name in enumerate(self._shard_names):
+            if name != Path("shards", Path(name).name).as_posix():
+                raise BadDataError(f"{self.folder / INDEX_NAME} names a shard outside the folder: {name!r}", hint=_HINT)
+            shape, places = tuple(self._mapped(number).shape), self._row[self._shard == number]
+            if shape[1:] != self.config.latent_shape or not 0 <= int(places.min()) <= int(places.max()) < shape[0]:
+                raise BadDataError(
+                    f"{self.folder / name} holds {list(shape)}, which the index or configuration does not fit", hint=_HINT
+                )
+        for column, values, count in (
+            ("label", self._labels, len(self.config.labels)),
+            ("caption", self._captions, len(self.captions)),
+        ):
+            if bool(((values < NONE_INDEX) | (values >= count)).any()):
+                raise BadDataError(f"{self.folder / INDEX_NAME} has a {column} index that is out of range", hint=_HINT)
+
+
+def _map_tensor(path: Path, name: str, *, num_dims: int) -> Tensor:
+    if path.is_symlink() or not path.is_file():
+        raise BadDataError(f"{path} does not exist or is no regular file", hint=_HINT)
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensor: Tensor = file.get_tensor(name)
+    except (SafetensorError, ValueError, OSError) as error:
+        raise BadDataError(f"{path} is no complete safetensors file with {name!r}: {error}", hint=_HINT) from error
+    if tensor.dtype != torch.float32 or tensor.ndim != num_dims:
+        raise BadDataError(f"{path}: {name} is {tensor.dtype} {list(tensor.shape)}", hint=_HINT)
+    return tensor
+
+
+def _read_index(path: Path) -> pa.Table:
+    if not path.is_file():
+        raise BadDataError(f"{path} does not exist", hint=_HINT)
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise BadDataError(f"{path} is no complete Parquet file: {error}", hint=_HINT) from error
+    if not table.schema.equals(_INDEX_SCHEMA) or table.num_rows == 0:
+        raise BadDataError(f"{path} has other columns than {', '.join(_INDEX_SCHEMA.names)}, or no rows", hint=_HINT)
+    return table
+
+
+def _read_json(path: Path) -> object:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BadDataError(f"{path} does not exist", hint=_HINT) from error
+    except ValueError as error:
+        raise BadDataError(f"{path} is not JSON: {error}", hint=_HINT) from error
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,174 @@
+"""Does the model repeat its training pictures?
+
+A sample is suspicious when it lies closer to a training picture than new real pictures do. "Closer" is calibrated on the real
+holdout, which nobody trained on: in a space of pictures (features, or pixels) a sample counts as memorised if both its distance
+to the nearest training picture, and that distance over the one to the nearest holdout picture, are below what all but a few
+(`TOLERATED_SHARE`) of the holdout pictures themselves show. The distance alone would accuse simple pictures, which lie close to
+everything; the ratio alone would accuse pictures of a well-covered category.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from model_core.errors import BadDataError
+
+TOLERATED_SHARE = 0.05
+MIN_HOLDOUT = 2
+_SMALLEST_DISTANCE = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbours:
+    """The nearest training and holdout picture of each query, in one space.
+
+    Attributes:
+        train_index: Nearest training picture.
+        train_distance: Its distance.
+        holdout_index: Nearest holdout picture (other than the query itself, if that is one).
+        holdout_distance: Its distance.
+    """
+
+    train_index: Int[np.ndarray, " n"]
+    train_distance: Float[np.ndarray, " n"]
+    holdout_index: Int[np.ndarray, " n"]
+    holdout_distance: Float[np.ndarray, " n"]
+
+    @property
+    def ratio(self) -> Float[np.ndarray, " n"]:
+        """Distance to the training set over distance to the holdout: far below 1 means "drawn from memory"."""
+        return np.asarray((self.train_distance + _SMALLEST_DISTANCE) / (self.holdout_distance + _SMALLEST_DISTANCE))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpaceResult:
+    """What one space says.
+
+    Attributes:
+        samples: Neighbours of the samples.
+        distance_threshold: Below this distance to the training set ...
+        ratio_threshold: ... and below this ratio, a picture counts as memorised.
+        flagged: Whether each sample does.
+        flagged_real: Whether each real holdout picture does: the false alarms to expect.
+    """
+
+    samples: Neighbours
+    distance_threshold: float
+    ratio_threshold: float
+    flagged: Bool[np.ndarray, " samples"]
+    flagged_real: Bool[np.ndarray, " holdout"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemorisationResult:
+    """What both spaces say together.
+
+    Attributes:
+        features: Result on unit-length features, which see through shifts and small changes.
+        pixels: Result on pixels, which see exact copies.
+    """
+
+    features: SpaceResult
+    pixels: SpaceResult
+
+    @property
+    def flagged(self) -> Bool[np.ndarray, " samples"]:
+        """Samples that count as memorised in either space."""
+        return np.asarray(self.features.flagged | self.pixels.flagged)
+
+    @property
+    def memorised_share(self) -> float:
+        """Share of the samples that count as memorised."""
+        return float(self.flagged.mean())
+
+    @property
+    def memorised_share_real(self) -> float:
+        """Share of the real holdout pictures that the same rule accuses."""
+        return float((self.features.flagged_real | self.pixels.flagged_real).mean())
+
+    @property
+    def ratio_median(self) -> float:
+        """Median over samples of the ratio of distances, on features."""
+        return float(np.median(self.features.samples.ratio))
+
+    def worst(self, count: int) -> Int[np.ndarray, " count"]:
+        """Returns the samples nearest to the training set, relative to the holdout, the memorised ones first."""
+        ratio = np.minimum(
+            self.features.samples.ratio / self.features.ratio_threshold, self.pixels.samples.ratio / self.pixels.ratio_threshold
+        )
+        return np.asarray(np.lexsort((ratio, ~self.flagged))[:count])
+
+
+def unit_features(features: Float[np.ndarray, "n dim"]) -> Float[np.ndarray, "n dim"]:
+    """Scales each feature vector to length 1, so that distance is a matter of what is shown and not of contrast."""
+    features64 = features.astype(np.float64)
+    return np.asarray(features64 / np.maximum(np.linalg.norm(features64, axis=1, keepdims=True), _SMALLEST_DISTANCE))
+
+
+def pixel_vectors(images: np.ndarray) -> Float[np.ndarray, "n dim"]:
+    """Flattens pictures so that distances are root mean square differences of pixels in 0..1."""
+    vectors = images.reshape(len(images), -1).astype(np.float64) / 255.0
+    return np.asarray(vectors / np.sqrt(vectors.shape[1]))
+
+
+def distances(x: Float[np.ndarray, "n dim"], y: Float[np.ndarray, "m dim"]) -> Float[np.ndarray, "n m"]:
+    """Returns the Euclidean distance of each pair."""
+    squared = (x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1)[None, :] - 2 * x @ y.T
+    return np.asarray(np.sqrt(np.clip(squared, 0, None)))
+
+
+def check_memorisation(
+    *,
+    sample_features: Float[np.ndarray, "n dim"],
+    train_features: Float[np.ndarray, "t dim"],
+    holdout_features: Float[np.ndarray, "h dim"],
+    sample_images: np.ndarray,
+    train_images: np.ndarray,
+    holdout_images: np.ndarray,
+) -> MemorisationResult:
+    """Looks for each sample's nearest training and holdout picture, by features and by pixels.
+
+    Raises:
+        BadDataError: There are too few pictures to compare with.
+    """
+    if len(train_images) < 1 or len(holdout_images) < MIN_HOLDOUT or len(sample_images) < 1:
+        counts = f"{len(sample_images)} samples, {len(train_images)} training and {len(holdout_images)} holdout pictures"
+        raise BadDataError(f"the memorisation check needs at least 1, 1 and {MIN_HOLDOUT}, not {counts}")
+    return MemorisationResult(
+        features=_check_space(unit_features(sample_features), unit_features(train_features), unit_features(holdout_features)),
+        pixels=_check_space(pixel_vectors(sample_images), pixel_vectors(train_images), pixel_vectors(holdout_images)),
+    )
+
+
+def _check_space(
+    samples: Float[np.ndarray, "n dim"], train: Float[np.ndarray, "t dim"], holdout: Float[np.ndarray, "h dim"]
+) -> SpaceResult:
+    among_holdout = distances(holdout, holdout)
+    np.fill_diagonal(among_holdout, np.inf)
+    real = _neighbours(distances(holdout, train), among_holdout)
+    found = _neighbours(distances(samples, train), distances(samples, holdout))
+    distance_threshold = float(np.quantile(real.train_distance, TOLERATED_SHARE))
+    ratio_threshold = float(np.quantile(real.ratio, TOLERATED_SHARE))
+
+    def flag(neighbours: Neighbours) -> Bool[np.ndarray, " n"]:
+        return np.asarray((neighbours.train_distance < distance_threshold) & (neighbours.ratio < ratio_threshold))
+
+    return SpaceResult(
+        samples=found,
+        distance_threshold=distance_threshold,
+        ratio_threshold=ratio_threshold,
+        flagged=flag(found),
+        flagged_real=flag(real),
+    )
+
+
+def _neighbours(to_train: Float[np.ndarray, "n t"], to_holdout: Float[np.ndarray, "n h"]) -> Neighbours:
+    train_index, holdout_index = to_train.argmin(axis=1), to_holdout.argmin(axis=1)
+    rows = np.arange(len(to_train))
+    return Neighbours(
+        train_index=train_index,
+        train_distance=to_train[rows, train_index],
+        holdout_index=holdout_index,
+        holdout_distance=to_holdout[rows, holdout_index],
+    )

@@ -1,0 +1,129 @@
+"""Pictures from a trained transformer and a codec."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from model_core.codec.autoencoder import Codec
+from model_core.codec.batches import to_bytes
+from model_core.diffusion.condition import Condition
+from model_core.errors import BadDataError, BadModelError
+from model_core.sampling.sample import sample_latents
+from model_core.sampling.seeds import noise_for_seeds
+from model_core.transformer.dit import DiT
+from model_core.transformer.model_config import ModelConfig, read_model_config
+from model_core.transformer.weights import load_weights
+
+DEFAULT_BATCH_SIZE = 8
+
+
+def load_transformer(folder: Path) -> tuple[DiT, ModelConfig]:
+    """Opens a model folder: `config.json` and `transformer.safetensors`.
+
+    Raises:
+        BadModelError: Something is missing, damaged or does not fit the rest.
+    """
+    config = read_model_config(folder)
+    return load_weights(config.transformer(), folder), config
+
+
+def generate_images(
+    transformer: DiT,
+    model_config: ModelConfig,
+    codec: Codec,
+    *,
+    labels: Sequence[int | None],
+    seeds: Sequence[int],
+    text: Float[Tensor, "n dim"] | None = None,
+    text_mask: Bool[Tensor, "n"] | None = None,
+    num_steps: int | None = None,
+    guidance_scale: float | None = None,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> UInt8[np.ndarray, "n height width 3"]:
+    """Returns one picture a seed.
+
+    The network always runs on ``batch_size`` samples, the last batch filled up with copies: the shape of the arithmetic, and
+    with it its rounding, depends neither on how many pictures are made nor on which others are.
+
+    Args:
+        transformer: The network.
+        model_config: Its configuration, with the defaults for sampling.
+        codec: Decodes latents to pixels.
+        labels: A label index a picture, None for no label.
+        seeds: A seed a picture.
+        text: A pooled caption embedding a picture; None for no captions at all.
+        text_mask: False for pictures without a caption; all have one if not given.
+        num_steps: Calls of the network; the model's default if not given.
+        guidance_scale: s of P8; the model's default if not given.
+        batch_size: Pictures at a time.
+        progress: Called with network calls done and in all.
+
+    Raises:
+        BadDataError: Labels, seeds and captions differ in number, a label is out of range, or a number makes no sense.
+        BadModelError: The codec makes other latents than the model.
+    """
+    if batch_size < 1:
+        raise BadDataError(f"batch_size is {batch_size}", hint="choose at least 1")
+    if codec.config.latent_channels != model_config.latent_shape[0]:
+        raise BadModelError(
+            f"the codec has {codec.config.latent_channels} latent channels, the model {model_config.latent_shape[0]}",
+            hint="use the codec that the model was trained with",
+        )
+    num_steps = model_config.sampling.num_steps if num_steps is None else num_steps
+    guidance_scale = model_config.sampling.guidance_scale if guidance_scale is None else guidance_scale
+    condition = _condition(transformer, labels, text, text_mask)
+    if len(condition) != len(seeds):
+        raise BadDataError(f"{len(seeds)} seeds for {len(condition)} conditions")
+    num_batches = -(-len(seeds) // batch_size)
+    pictures = []
+    for number, chosen in enumerate(_batches(len(seeds), batch_size)):
+        latents = sample_latents(
+            transformer,
+            model_config,
+            noise=noise_for_seeds([seeds[index] for index in chosen], model_config.latent_shape),
+            condition=Condition(
+                labels=condition.labels[chosen], text=condition.text[chosen], text_mask=condition.text_mask[chosen]
+            ),
+            num_steps=num_steps,
+            guidance_scale=guidance_scale,
+            on_step=lambda done, total, number=number: progress(number * total + done, num_batches * total),  # type: ignore[misc]
+        )
+        pictures.append(_decode(codec, latents))
+    size = model_config.image_size
+    found = np.concatenate(pictures) if pictures else np.empty((0, size, size, 3), dtype=np.uint8)
+    return found[: len(seeds)]
+
+
+def _batches(count: int, batch_size: int) -> Iterator[list[int]]:
+    """Yields the places of each batch; the last place fills up the last batch."""
+    for start in range(0, count, batch_size):
+        yield [min(index, count - 1) for index in range(start, start + batch_size)]
+
+
+def _condition(transformer: DiT, labels: Sequence[int | None], text: Tensor | None, text_mask: Tensor | None) -> Condition:
+    config = transformer.config
+    none = config.num_labels
+    if any(label is not None and not 0 <= label < none for label in labels):
+        raise BadDataError("a label index is out of range", hint=f"the model knows {none} labels, counted from 0")
+    count = len(labels)
+    if text is None:
+        text, text_mask = torch.zeros(count, config.text_dim), torch.zeros(count, dtype=torch.bool)
+    elif config.text_dim == 0:
+        raise BadDataError("this model knows no captions", hint="ask by label")
+    text_mask = torch.ones(len(text), dtype=torch.bool) if text_mask is None else torch.as_tensor(text_mask)
+    if len(text) != count or len(text_mask) != count:
+        raise BadDataError(f"{count} labels, {len(text)} captions, {len(text_mask)} caption marks: they must be as many")
+    indices = torch.tensor([none if label is None else label for label in labels], dtype=torch.int64)
+    return Condition(labels=indices, text=text.float(), text_mask=text_mask)
+
+
+@torch.no_grad()
+def _decode(codec: Codec, latents: Float[Tensor, "n c f h w"]) -> UInt8[np.ndarray, "n height width 3"]:
+    pixels = codec.decode(latents)[:, :, 0]  # the first frame, [n 3 height width]
+    found: np.ndarray = to_bytes(pixels).numpy()
+    return found

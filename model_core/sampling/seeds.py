@@ -1,0 +1,24 @@
+"""One seed a picture, so that a picture does not depend on which others are made with it."""
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+SEED_BITS = 53
+
+
+def image_seed(seed: int, index: int) -> int:
+    """Returns the seed of the picture at a place in a request: 53 bits of SHA-256, exact as a JSON number."""
+    digest = hashlib.sha256(f"groundswell-image/{seed}/{index}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> (64 - SEED_BITS)
+
+
+def noise_for_seeds(
+    seeds: Sequence[int], latent_shape: tuple[int, int, int, int]
+) -> Float[Tensor, "batch channels frames height width"]:
+    """Returns standard normal noise, each sample drawn from its own seed alone."""
+    drawn = [torch.randn(latent_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    return torch.stack(drawn) if drawn else torch.empty((0, *latent_shape))

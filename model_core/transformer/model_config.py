@@ -1,0 +1,121 @@
+"""A model's `config.json`: what a transformer is, what it learnt from, how it is sampled; importing this imports no tensors."""
+
+import json
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from model_core.errors import BadModelError
+from model_core.transformer.config import TransformerConfig
+
+CONFIG_NAME = "config.json"
+FORMAT: Final = "groundswell-dit/1"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TextEncoderId(_Frozen):
+    """The text encoder whose embeddings the model was trained on."""
+
+    name: str
+    digest: str
+    dim: int
+
+
+class Conditioning(_Frozen):
+    """What the model can be asked for: labels by place, captions by encoder."""
+
+    labels: list[str]
+    text_encoder: TextEncoderId
+
+
+class SamplingDefaults(_Frozen):
+    """How samples are made where nobody says otherwise."""
+
+    num_steps: int = Field(ge=1)
+    guidance_scale: float
+
+
+class NoiseScheduleId(_Frozen):
+    """Which noise schedule an epsilon model was trained with."""
+
+    name: Literal["linear", "cosine"]
+    num_timesteps: int = Field(ge=1)
+
+
+class ModelConfig(BaseModel):
+    """A model's `config.json`; a package adds keys of its own at the top, which are left alone here.
+
+    Attributes:
+        format: `groundswell-dit/1`.
+        architecture: The fields of a `TransformerConfig`.
+        objective: What the network predicts.
+        noise_schedule: Present for the epsilon objective.
+        conditioning: Labels and text encoder.
+        latent_shape: Channels, frames, height, width of a sample's latents.
+        image_size: Side of a decoded picture in pixels.
+        codec_digest: Digest of the codec that decodes it.
+        dataset_digest: Digest of the dataset that it learnt from.
+        sampling: Defaults for sampling.
+        training: Hyperparameters of the training run, for the record.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    format: Literal["groundswell-dit/1"] = FORMAT
+    architecture: dict[str, Any]
+    objective: Literal["rectified_flow", "epsilon"]
+    noise_schedule: NoiseScheduleId | None = None
+    conditioning: Conditioning
+    latent_shape: tuple[int, int, int, int]
+    image_size: int = Field(ge=1)
+    codec_digest: str
+    dataset_digest: str
+    sampling: SamplingDefaults
+    training: dict[str, Any]
+
+    def transformer(self) -> TransformerConfig:
+        """Returns the architecture, checked against the rest.
+
+        Raises:
+            BadModelError: It describes no transformer, or one that labels, captions or latents do not fit.
+        """
+        config = TransformerConfig.from_dict(self.architecture)
+        config.grid(self.latent_shape)
+        if config.num_labels != len(self.conditioning.labels):
+            raise BadModelError(
+                f"model config.json names {len(self.conditioning.labels)} labels, its architecture has {config.num_labels}"
+            )
+        if config.text_dim not in {0, self.conditioning.text_encoder.dim}:
+            raise BadModelError(
+                f"model config.json: captions of width {self.conditioning.text_encoder.dim}, architecture for {config.text_dim}"
+            )
+        if self.objective == "epsilon" and self.noise_schedule is None:
+            raise BadModelError("model config.json: the epsilon objective needs a noise_schedule")
+        return config
+
+
+def write_model_config(config: ModelConfig, folder: Path) -> None:
+    """Writes `config.json`; the same values give the same bytes."""
+    text = json.dumps(config.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False)
+    (folder / CONFIG_NAME).write_text(text + "\n", encoding="utf-8")
+
+
+def read_model_config(folder: Path) -> ModelConfig:
+    """Reads the `config.json` of a model or package.
+
+    Raises:
+        BadModelError: It is missing, not JSON, or lacks something.
+    """
+    path = folder / CONFIG_NAME
+    try:
+        return ModelConfig.model_validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise BadModelError(f"{path} does not exist", hint="a model is a folder made by the training pipeline") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the document"
+        raise BadModelError(f"{path}: {where}: {first['msg']}") from error

@@ -1,0 +1,42 @@
+"""A codec small enough for tests, and pictures to code."""
+
+import torch
+from torch import Tensor
+
+from model_core.codec.autoencoder import Codec
+from model_core.codec.config import CodecConfig
+from model_core.codec.training import CodecTraining
+
+
+def small_config(**changes: object) -> CodecConfig:
+    values = {
+        "latent_channels": 4,
+        "downscale": 4,
+        "encoder_widths": (4, 8, 8),
+        "encoder_blocks": (0, 1, 1),
+        "decoder_widths": (4, 8, 8),
+        "decoder_blocks": (0, 1, 1),
+    }
+    return CodecConfig(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def small_codec(**changes: object) -> Codec:
+    """A codec whose nonlinear path does something: every parameter is random."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        codec = Codec(small_config(**changes))
+        with torch.no_grad():
+            for parameter in codec.parameters():
+                parameter.add_(0.05 * torch.randn(parameter.shape))
+    return codec.eval()
+
+
+def small_training(**changes: object) -> CodecTraining:
+    values = {"num_steps": 6, "batch_size": 4, "crop_size": 8, "checkpoint_every": 2, "warmup_steps": 2, "latent_noise": 0.2}
+    return CodecTraining(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def pictures(n: int, size: int, seed: int = 0) -> Tensor:
+    """Smooth random pictures in [-1, 1], [n 3 size size]."""
+    coarse = torch.rand(n, 3, size // 4, size // 4, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    return torch.nn.functional.interpolate(coarse, size=(size, size), mode="bilinear")

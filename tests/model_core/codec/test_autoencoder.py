@@ -1,0 +1,83 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model_core.codec.autoencoder import Codec, Posterior
+from model_core.errors import BadModelError
+from tests.model_core.codec.small import pictures, small_codec, small_config
+
+
+@settings(max_examples=12, deadline=None)
+@given(batch=st.integers(1, 3), frames=st.integers(1, 3), height=st.integers(1, 3), width=st.integers(1, 3))
+def test_shapes_come_back(batch: int, frames: int, height: int, width: int) -> None:
+    codec = small_codec()
+    pixels = torch.rand(batch, 3, frames, 4 * height, 4 * width) * 2 - 1
+    latents = codec.encode(pixels)
+    assert latents.shape == (batch, *codec.config.latent_shape(frames, 4 * height, 4 * width))
+    assert codec.decode(latents).shape == pixels.shape
+
+
+@pytest.mark.parametrize(("downscale", "levels"), [(2, 2), (4, 3), (8, 4)])
+def test_other_factors_work(downscale: int, levels: int) -> None:
+    widths, blocks = (4,) * levels, (1,) * levels
+    codec = Codec(
+        small_config(
+            downscale=downscale, encoder_widths=widths, decoder_widths=widths, encoder_blocks=blocks, decoder_blocks=blocks
+        )
+    )
+    latents = codec.encode(torch.zeros(1, 3, 1, 16, 16))
+    assert latents.shape == (1, 4, 1, 16 // downscale, 16 // downscale)
+    assert codec.decode(latents).shape == (1, 3, 1, 16, 16)
+
+
+def test_a_clip_is_coded_frame_by_frame() -> None:
+    codec, frames = small_codec(), pictures(6, 16)
+    clip = frames.view(2, 3, 3, 16, 16).transpose(1, 2)  # two clips of three frames
+    alone = codec.encode(frames.unsqueeze(2)).squeeze(2)  # [6 c h w]
+    together = codec.encode(clip)  # [2 c 3 h w]
+    torch.testing.assert_close(together.transpose(1, 2).reshape(alone.shape), alone)
+    torch.testing.assert_close(
+        codec.decode(together).transpose(1, 2).reshape(frames.shape), codec.decode(alone.unsqueeze(2)).squeeze(2)
+    )
+
+
+def test_statistics_normalise_latents_and_decoding_undoes_them() -> None:
+    plain = small_codec()
+    scaled = small_codec(latent_mean=(1.0, -2.0, 0.5, 0.0), latent_std=(2.0, 0.5, 3.0, 1.0))
+    pixels = pictures(2, 16).unsqueeze(2)
+    mean, std = (torch.tensor(values).view(1, 4, 1, 1, 1) for values in (scaled.config.latent_mean, scaled.config.latent_std))
+    torch.testing.assert_close(scaled.encode(pixels), (plain.encode(pixels) - mean) / std)
+    torch.testing.assert_close(scaled.decode(scaled.encode(pixels)), plain.decode(plain.encode(pixels)), atol=1e-5, rtol=1e-5)
+
+
+def test_decoded_pixels_stay_in_range() -> None:
+    assert small_codec().decode(50 * torch.randn(1, 4, 1, 4, 4)).abs().max() <= 1
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 16, 16), (1, 4, 1, 16, 16), (1, 3, 1, 16, 18)])
+def test_pixels_of_a_wrong_shape_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(BadModelError):
+        small_codec().encode(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 4, 4), (1, 3, 1, 4, 4)])
+def test_latents_of_a_wrong_shape_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(BadModelError, match="latents have shape"):
+        small_codec().decode(torch.zeros(shape))
+
+
+def test_kl_is_that_of_torch_distributions() -> None:
+    mean, log_variance = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
+    normal = torch.distributions.Normal(mean, torch.exp(0.5 * log_variance))
+    expected = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0)).mean()
+    torch.testing.assert_close(Posterior(mean=mean, log_variance=log_variance).kl(), expected)
+
+
+def test_samples_have_the_posterior_s_mean_and_spread() -> None:
+    posterior = Posterior(mean=torch.full((1, 1, 200, 200), 2.0), log_variance=torch.full((1, 1, 200, 200), math.log(0.25)))
+    sample = posterior.sample(torch.Generator().manual_seed(0))
+    assert float(sample.mean()) == pytest.approx(2.0, abs=0.02)
+    assert float(sample.std()) == pytest.approx(0.5, abs=0.02)

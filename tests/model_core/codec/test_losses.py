@@ -1,0 +1,30 @@
+import pytest
+import torch
+
+from model_core.codec.autoencoder import Posterior
+from model_core.codec.losses import LossWeights, codec_loss, gradient_loss
+
+
+def posterior(value: float = 0.0) -> Posterior:
+    return Posterior(mean=torch.full((2, 4, 2, 2), value), log_variance=torch.zeros(2, 4, 2, 2))
+
+
+def test_gradients_ignore_a_constant_offset_and_see_an_edge() -> None:
+    x = torch.rand(1, 3, 4, 4)
+    assert float(gradient_loss(x, x + 0.5)) == pytest.approx(0.0, abs=1e-6)
+    edge = torch.zeros(1, 3, 4, 4)
+    edge[..., 2:] = 1.0  # one of three horizontal differences is 1
+    assert float(gradient_loss(edge, torch.zeros_like(edge))) == pytest.approx(1 / 3)
+
+
+def test_terms_add_up_with_their_weights() -> None:
+    x, y = torch.zeros(2, 3, 8, 8), torch.full((2, 3, 8, 8), 0.5)
+    loss = codec_loss(x, y, posterior(2.0), LossWeights(l1=2.0, mse=4.0, gradient=1.0, kl=0.1))
+    assert float(loss.reconstruction) == pytest.approx(2 * 0.5 + 4 * 0.25)
+    assert float(loss.kl) == pytest.approx(2.0)  # 0.5 * 2^2
+    assert float(loss.total) == pytest.approx(2.2)
+
+
+def test_a_perfect_codec_of_standard_normal_latents_loses_nothing() -> None:
+    x = torch.rand(2, 3, 8, 8)
+    assert float(codec_loss(x, x, posterior(), LossWeights()).total) == pytest.approx(0.0, abs=1e-7)
