@@ -16,7 +16,7 @@ from components.ports import StepReport
 from components.specs import StepSpec
 from components.store import ArtifactRef, WorkFolder
 from governance import lineage
-from governance.canonical import canonical_text, decimals
+from governance.canonical import canonical_digest, canonical_text, decimals
 from infra.home import Home
 from infra.lineage import record_event
 from infra.progress import ProgressFile
@@ -160,6 +160,7 @@ class Recorder:
             "inputs": {name: reference.subject for name, reference in context.inputs.items()},
             "metrics": decimals(dict(record["metrics"])),
             "outputs": {name: f"{reference['kind']}:{reference['digest']}" for name, reference in record["outputs"].items()},
+            "record_digest": canonical_digest(record, floats=True),
         }
         uow.append(action, context.subject, details, run_id=context.run_id)
 

@@ -182,6 +182,7 @@ def _execute(
     tracking = TrackingObserver(context)
     status = "FAILED"
     try:
+        progress.port.update(0, 0, "loading libraries")
         tracking.start()
         module = import_module(context.spec.module)
         began = time.monotonic()

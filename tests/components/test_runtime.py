@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel, ConfigDict
+from sqlalchemy import select, update
 
 from components import runtime
 from components.ports import Ports, StepReport
@@ -20,12 +21,13 @@ from governance.errors import IntegrityError
 from infra.errors import BadSettingError
 from infra.home import Home
 from infra.identities import first_identity
-from infra.ledger import iter_entries
+from infra.ledger import iter_entries, verify_ledger
 from infra.lineage import load_events, upstream
 from infra.locking import try_lock
 from infra.progress import read_progress
 from infra.run_records import begin_run, end_dead_runs, end_run, lock_path
 from infra.runs import get_run, get_steps
+from infra.tables import steps
 
 Run = Callable[[Mapping[str, Any], Mapping[str, Path], Mapping[str, Path], Ports], StepReport]
 
@@ -248,3 +250,18 @@ def test_ending_a_run_ends_the_step_that_never_said_so(home: Home, dataset: Path
         (step,) = get_steps(connection, context.run_id)
     assert step.status == "failed"
     assert step.error is not None
+
+
+def test_the_ledger_knows_what_a_step_recorded(home: Home, dataset: Path, calls: list[str]) -> None:
+    run = begin(home)
+    run_step(run, "copy", {}, {"dataset": dataset})
+    run_step(begin(home), "copy", {}, {"dataset": dataset})
+    key = home.keys.log_public_key()
+    assert verify_ledger(home.database, key).ok
+    with home.database.unit_of_work() as uow:
+        text = uow.connection.execute(select(steps.c.record).where(steps.c.run_id == run.run_id)).scalar_one()
+        changed = text.replace('"num_items":3', '"num_items":4')
+        uow.connection.execute(update(steps).where(steps.c.run_id == run.run_id).values(record=changed))
+    report = verify_ledger(home.database, key)
+    assert not report.ok
+    assert f"step {run.run_id}/copy" in report.problems[0]

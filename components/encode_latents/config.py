@@ -1,0 +1,19 @@
+"""What `encode_latents` can be told."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Config(BaseModel):
+    """How a dataset is encoded; nothing here changes a latent.
+
+    Attributes:
+        batch_size: Pictures encoded at a time.
+        shard_size: Items in a shard of latents; also how much is done between two points to resume from.
+        num_shown: Held-out pictures in `reconstructions.png`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    batch_size: int = Field(default=32, ge=1)
+    shard_size: int = Field(default=512, ge=1)
+    num_shown: int = Field(default=14, ge=1)

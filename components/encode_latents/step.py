@@ -1,0 +1,211 @@
+"""Encodes a validated dataset once: pictures to latents by the frozen codec, captions to vectors by the frozen text encoder."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from components.encode_latents.config import Config
+from components.ports import Ports, StepReport
+from components.validated import require_validated
+from governance.digest import tree_digest
+from model_core.codec.autoencoder import Codec
+from model_core.codec.batches import to_bytes, to_unit_range
+from model_core.codec.io import load_codec
+from model_core.codec.quality import psnr, ssim
+from model_core.codec.report import picture_grid, reconstruction_rows
+from model_core.conditioning.text import MiniLMEncoder, TextEncoder
+from model_core.data.dataset import Dataset
+from model_core.data.latents import NONE_INDEX, IndexEntry, LatentsConfig, TextEncoderInfo, shard_name, write_index, write_shard
+from model_core.data.media import encode_png
+from model_core.data.split import HOLDOUT, SPLITS, TRAIN
+from model_core.errors import BadDataError
+
+FORMAT = "groundswell-latents-report/1"
+_SHOWN_SIDE = 128
+_CAPTIONS_PER_BATCH = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """The work between two points to resume from: latents and the fidelity of each item."""
+
+    latents: Tensor
+    psnr: Tensor
+    ssim: Tensor
+
+
+def run(
+    config: Config,
+    inputs: Mapping[str, Path],
+    outputs: Mapping[str, Path],
+    ports: Ports,
+    *,
+    text_encoder: TextEncoder | None = None,
+) -> StepReport:
+    """Encodes `inputs["dataset"]` with `inputs["codec"]` into `outputs["latents"]`.
+
+    Args:
+        config: How to go about it.
+        inputs: `dataset`, `validation`, `codec`.
+        outputs: `latents`.
+        ports: The world around the step.
+        text_encoder: What embeds captions; all-MiniLM-L6-v2 by default.
+
+    Raises:
+        IntegrityError: The dataset is not the one that `inputs["validation"]` is about.
+        BadDataError: The dataset cannot be opened or a picture cannot be read.
+        BadModelError: The codec is damaged, or does not divide the pictures' size.
+    """
+    dataset_digest = require_validated(inputs["dataset"], inputs["validation"])
+    dataset, codec = Dataset.open(inputs["dataset"]), load_codec(inputs["codec"])
+    size = dataset.info.image_size
+    latent_shape = codec.config.latent_shape(1, size, size)
+    encoder = text_encoder or MiniLMEncoder()
+    folder, total = outputs["latents"], len(dataset)
+    parts = []
+    for number, start in enumerate(range(0, total, config.shard_size)):
+        rows = range(start, min(start + config.shard_size, total))
+        parts.append(_part(codec, dataset, rows, config, ports, number, latent_shape))
+        write_shard(folder, number, parts[-1].latents)
+    captions, embeddings = _embed_captions(dataset, encoder, ports)
+    latents_config = LatentsConfig(
+        codec_digest=tree_digest(inputs["codec"]),
+        dataset_digest=dataset_digest,
+        latent_shape=latent_shape,
+        image_size=size,
+        labels=tuple(dataset.labels),
+        text_encoder=TextEncoderInfo(name=encoder.name, digest=encoder.digest, dim=encoder.dim),
+    )
+    write_index(folder, latents_config, _entries(dataset, config.shard_size, captions), captions=captions, embeddings=embeddings)
+    report = _report(dataset, parts, latents_config, num_captions=len(captions))
+    (folder / "report.json").write_text(json.dumps(report, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    _draw(codec, dataset, config.num_shown, folder / "reconstructions.png")
+    return _step_report(report, dataset)
+
+
+def _part(
+    codec: Codec, dataset: Dataset, rows: range, config: Config, ports: Ports, number: int, shape: tuple[int, int, int, int]
+) -> _Part:
+    """Returns the latents of rows: those kept by an earlier attempt, or new ones, which it keeps for a later one."""
+    path = ports.scratch / f"part-{number:05d}.safetensors"
+    kept = _kept_part(path, (len(rows), *shape))
+    if kept is not None:
+        ports.progress.update(rows.stop, len(dataset), "encoding pictures")
+        return kept
+    done = []
+    for start in range(rows.start, rows.stop, config.batch_size):
+        batch = range(start, min(start + config.batch_size, rows.stop))
+        done.append(_encode(codec, to_unit_range(torch.from_numpy(dataset.images(batch)))))
+        ports.progress.update(batch.stop, len(dataset), "encoding pictures")
+    part = _Part(
+        latents=torch.cat([item.latents for item in done]),
+        psnr=torch.cat([item.psnr for item in done]),
+        ssim=torch.cat([item.ssim for item in done]),
+    )
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_bytes(save({"latents": part.latents, "psnr": part.psnr, "ssim": part.ssim}))
+    partial.replace(path)
+    return part
+
+
+def _kept_part(path: Path, shape: tuple[int, ...]) -> _Part | None:
+    """Returns what an earlier attempt kept, None where there is nothing of use."""
+    try:
+        part = _Part(**load_file(path))
+    except (OSError, SafetensorError, TypeError, ValueError):
+        return None
+    sound = part.latents.shape == shape and part.psnr.shape == part.ssim.shape == shape[:1]
+    return part if sound and bool(part.latents.isfinite().all()) else None
+
+
+@torch.no_grad()
+def _encode(codec: Codec, frames: Tensor) -> _Part:
+    latents = codec.encode(frames.unsqueeze(2))  # [n c 1 h w]
+    reconstruction = codec.decode(latents).squeeze(2)  # [n 3 H W]
+    return _Part(latents=latents, psnr=psnr(frames, reconstruction), ssim=ssim(frames, reconstruction))
+
+
+def _embed_captions(dataset: Dataset, encoder: TextEncoder, ports: Ports) -> tuple[list[str], Tensor]:
+    """Returns the distinct captions, sorted, and their embeddings."""
+    captions = sorted({caption for caption in dataset.columns["caption"] if caption})
+    vectors = [torch.zeros((0, encoder.dim))]
+    for start in range(0, len(captions), _CAPTIONS_PER_BATCH):
+        vectors.append(encoder.encode(captions[start : start + _CAPTIONS_PER_BATCH]))
+        ports.progress.update(min(start + _CAPTIONS_PER_BATCH, len(captions)), len(captions), "embedding captions")
+    return captions, torch.cat(vectors)
+
+
+def _entries(dataset: Dataset, shard_size: int, captions: list[str]) -> list[IndexEntry]:
+    label_index = {label: index for index, label in enumerate(dataset.labels)}
+    caption_index = {caption: index for index, caption in enumerate(captions)}
+    columns = dataset.columns
+    for label in columns["label"]:
+        if label and label not in label_index:
+            raise BadDataError(
+                f"dataset {dataset.info.name!r}: label {label!r} is not in dataset.json", hint="import the dataset again"
+            )
+    return [
+        IndexEntry(
+            shard=shard_name(row // shard_size),
+            row=row % shard_size,
+            sha256=columns["sha256"][row],
+            split=columns["split"][row],
+            label_index=label_index.get(columns["label"][row], NONE_INDEX),
+            caption_index=caption_index.get(columns["caption"][row], NONE_INDEX),
+        )
+        for row in range(len(dataset))
+    ]
+
+
+def _report(dataset: Dataset, parts: list[_Part], config: LatentsConfig, *, num_captions: int) -> dict[str, Any]:
+    values = {name: torch.cat([getattr(part, name) for part in parts]) for name in ("psnr", "ssim")}
+    rows = {split: dataset.rows(split) for split in SPLITS if dataset.rows(split)}
+    fidelity: dict[str, Any] = {
+        split: {**{name: round(float(value[chosen].mean()), 4) for name, value in values.items()}, "num_items": len(chosen)}
+        for split, chosen in rows.items()
+    }
+    latents = torch.cat([part.latents for part in parts])[rows.get(TRAIN, range(len(dataset)))].double()
+    mean, std = latents.mean(dim=(0, 2, 3, 4)), latents.std(dim=(0, 2, 3, 4), unbiased=False)
+    standard = (latents - mean.view(-1, 1, 1, 1)) / std.clamp_min(1e-12).view(-1, 1, 1, 1)
+    return {
+        "format": FORMAT,
+        **fidelity,
+        "latents": {
+            "shape": list(config.latent_shape),
+            "mean": [round(value, 5) for value in mean.tolist()],
+            "std": [round(value, 5) for value in std.tolist()],
+            "kurtosis": [round(value, 3) for value in standard.pow(4).mean(dim=(0, 2, 3, 4)).tolist()],
+        },
+        "num_captions": num_captions,
+        "codec_digest": config.codec_digest,
+        "dataset_digest": config.dataset_digest,
+        "text_encoder": {"name": config.text_encoder.name, "digest": config.text_encoder.digest, "dim": config.text_encoder.dim},
+    }
+
+
+def _draw(codec: Codec, dataset: Dataset, num_shown: int, path: Path) -> None:
+    """Draws held-out pictures above their reconstructions."""
+    rows = dataset.rows(HOLDOUT) or dataset.rows(TRAIN)
+    chosen = [rows[place] for place in torch.linspace(0, len(rows) - 1, num_shown).long().tolist()]
+    frames = to_unit_range(torch.from_numpy(dataset.images(chosen)))
+    grid = picture_grid(reconstruction_rows(codec, None, frames), magnify=max(1, _SHOWN_SIDE // dataset.info.image_size))
+    path.write_bytes(encode_png(to_bytes(grid)[0].numpy()))
+
+
+def _step_report(report: Mapping[str, Any], dataset: Dataset) -> StepReport:
+    metrics = {f"{name}_{split}": float(report[split][name]) for split in SPLITS if split in report for name in ("psnr", "ssim")}
+    shape = "x".join(map(str, report["latents"]["shape"]))
+    best = report.get(HOLDOUT) or report[TRAIN]
+    return StepReport(
+        metrics={**metrics, "num_items": float(len(dataset)), "num_captions": float(report["num_captions"])},
+        summary=f"{len(dataset):,} items to latents of {shape}; reconstruction {best['psnr']:.1f} dB, SSIM {best['ssim']:.3f}",
+        facts={**report, "licences": list(dataset.info.licences), "attribution": dataset.info.attribution},
+        artifacts={"latents": ("report.json", "reconstructions.png", "config.json")},
+    )

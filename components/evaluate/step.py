@@ -1,0 +1,248 @@
+"""The step `evaluate`: draws samples for the holdout's conditions and measures them against real pictures."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from components.evaluate.config import Config
+from components.evaluate.samples import Conditions, Pictures, SamplingPlan, draw_samples, holdout_conditions, plan_sampling
+from components.ports import Ports, StepReport
+from model_core.data.dataset import Dataset
+from model_core.errors import BadDataError
+from model_core.evaluation.assessment import Assessment, PictureSet, assess, report_document
+from model_core.evaluation.features import FEATURES_NAME, WEIGHTS_LICENCE, WEIGHTS_SHA256, FeatureExtractor, convert_weights
+from model_core.evaluation.grids import Card, Section, draw_sections, save_png
+from model_core.evaluation.probe import distinct_labels
+from model_core.evaluation.report_html import render_report
+
+REPORT_FORMAT = "groundswell-evaluation/1"
+_MIN_HOLDOUT = 4
+_CARDS_A_LABEL = 12
+_WORST_PAIRS = 12
+_NUM_NOISE = 128
+
+
+def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path], ports: Ports) -> StepReport:
+    """Evaluates a trained model.
+
+    Args:
+        config: What to draw and measure.
+        inputs: The folders `model`, `codec`, `latents` and `dataset`.
+        outputs: The folder `evaluation`: `report.json`, `report.html`, `samples.png`, `memorisation.png`.
+        ports: Progress, scratch for the features of real pictures and for samples already drawn, tracking.
+
+    Raises:
+        BadDataError: The dataset has no holdout, or too few pictures or labels.
+        BadModelError: The model cannot be read, draws no pictures, or the feature extractor's weights are not to be had.
+        IntegrityError: Model, latents and dataset do not belong together.
+    """
+    dataset = Dataset.open(inputs["dataset"])
+    plan = plan_sampling(config, inputs)
+    conditions = holdout_conditions(config, dataset, inputs["latents"])
+    rows = {split: _choose_rows(dataset, split, config) for split in ("train", "holdout")}
+    if config.category_accuracy:
+        distinct_labels(_label_indices(dataset, rows["train"]))
+
+    # Fails early, before minutes of sampling, if the weights are not what they should be.
+    ports.progress.update(0, 1, "preparing the feature extractor")
+    extractor = FeatureExtractor(convert_weights(ports.scratch / "weights"), input_size=config.feature_size)
+
+    drawn = draw_samples(
+        config,
+        plan,
+        conditions,
+        inputs,
+        ports.scratch,
+        lambda done: ports.progress.update(done, config.num_samples, "drawing samples"),
+    )
+    measure = _Measuring(extractor, plan.inputs["dataset"], ports)
+    train = _real_set(dataset, rows["train"], "train", measure)
+    holdout = _real_set(dataset, rows["holdout"], "holdout", measure)
+    samples = _sample_set(dataset, conditions, drawn, measure)
+    noise = np.random.default_rng(config.seed).integers(
+        0, 256, size=(min(len(drawn), _NUM_NOISE), *drawn.shape[1:]), dtype=np.uint8
+    )
+    noise_features = measure.features(noise, "looking at noise")
+
+    ports.progress.update(0, 1, "computing figures")
+    assessment = assess(
+        samples,
+        train,
+        holdout,
+        noise_features=noise_features,
+        labels=dataset.labels,
+        category_accuracy=config.category_accuracy,
+        seed=config.seed,
+        num_resamples=config.num_resamples,
+    )
+    document = report_document(assessment, samples, train, holdout) | _context(config, plan, dataset, extractor)
+    _write_outputs(outputs["evaluation"], document, assessment, dataset, samples, train, holdout)
+    ports.progress.update(1, 1, "evaluation written")
+    metrics = assessment.metrics()
+    ports.tracking.log_metrics(metrics)
+    for name, value in metrics.items():
+        ports.metrics.gauge(f"evaluation_{name}", value)
+    return StepReport(
+        metrics=metrics,
+        summary=_summary(metrics, config.num_samples),
+        facts={"num_samples": config.num_samples, "num_train": len(train), "num_holdout": len(holdout)}
+        | {"sampling": document["sampling"]},
+        artifacts={"evaluation": ("report.json", "report.html", "samples.png", "memorisation.png")},
+    )
+
+
+class _Measuring:
+    """Features of pictures, with progress; those of real pictures are kept in scratch."""
+
+    def __init__(self, extractor: FeatureExtractor, dataset_digest: str, ports: Ports) -> None:
+        self._extractor = extractor
+        self._folder = ports.scratch / f"features-{dataset_digest[:16]}-{extractor.digest[:16]}"
+        self._ports = ports
+
+    def features(self, images: Pictures, description: str) -> np.ndarray:
+        return self._extractor.extract(images, on_batch=lambda done: self._ports.progress.update(done, len(images), description))
+
+    def real_features(self, images: Pictures, rows: Sequence[int], split: str) -> np.ndarray:
+        path = self._folder / f"{split}.safetensors"
+        try:
+            kept = load_file(path)
+            if kept["rows"].tolist() == list(rows) and kept["features"].shape[0] == len(rows):
+                return np.asarray(kept["features"])
+        except (OSError, SafetensorError, KeyError):
+            pass  # nothing kept yet, or not readable: measured anew
+        features = self.features(images, f"looking at real pictures ({split})")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        save_file({"rows": np.asarray(rows, dtype=np.int64), "features": features}, partial)
+        partial.replace(path)
+        return features
+
+
+def _choose_rows(dataset: Dataset, split: str, config: Config) -> list[int]:
+    rows = dataset.rows(split)
+    if len(rows) < _MIN_HOLDOUT:
+        raise BadDataError(f"the evaluation needs at least {_MIN_HOLDOUT} {split} pictures, and the dataset has {len(rows)}")
+    if len(rows) <= config.max_real:
+        return rows
+    return sorted(int(row) for row in np.random.default_rng(config.seed).choice(rows, size=config.max_real, replace=False))
+
+
+def _label_indices(dataset: Dataset, rows: Sequence[int]) -> np.ndarray:
+    known = {label: index for index, label in enumerate(dataset.labels)}
+    return np.asarray([known.get(dataset.columns["label"][row], -1) for row in rows], dtype=np.int64)
+
+
+def _real_set(dataset: Dataset, rows: Sequence[int], split: str, measure: _Measuring) -> PictureSet:
+    images = dataset.images(rows)
+    return PictureSet(
+        images=images,
+        features=measure.real_features(images, rows, split),
+        labels=_label_indices(dataset, rows),
+        captions=[dataset.columns["caption"][row] for row in rows],
+        names=[dataset.columns["sha256"][row] for row in rows],
+    )
+
+
+def _sample_set(dataset: Dataset, conditions: Conditions, drawn: Pictures, measure: _Measuring) -> PictureSet:
+    size = dataset.info.image_size
+    if drawn.shape[1:] != (size, size, 3):
+        raise BadDataError(f"the model draws {drawn.shape[2]}x{drawn.shape[1]} pixels, but the dataset holds {size}x{size}")
+    return PictureSet(
+        images=drawn,
+        features=measure.features(drawn, "looking at samples"),
+        labels=conditions.labels,
+        captions=[dataset.columns["caption"][row] for row in conditions.rows],
+        names=[str(seed) for seed in conditions.seeds],
+        conditions=conditions.rows,
+    )
+
+
+def _context(config: Config, plan: SamplingPlan, dataset: Dataset, extractor: FeatureExtractor) -> dict[str, Any]:
+    return {
+        "format": REPORT_FORMAT,
+        "dataset": {"name": dataset.info.name, "digest": plan.inputs["dataset"], "attribution": dataset.info.attribution},
+        "model": {"digest": plan.inputs["model"], "objective": plan.model.get("objective", "")},
+        "codec": {"digest": plan.inputs["codec"]},
+        "sampling": {"num_steps": plan.num_steps, "guidance_scale": plan.guidance_scale, "seed": config.seed},
+        "features": {
+            "name": FEATURES_NAME,
+            "weights_sha256": WEIGHTS_SHA256,
+            "weights_licence": WEIGHTS_LICENCE,
+            "input_size": config.feature_size,
+            "digest": extractor.digest,
+        },
+    }
+
+
+def _write_outputs(
+    folder: Path,
+    document: Mapping[str, Any],
+    assessment: Assessment,
+    dataset: Dataset,
+    samples: PictureSet,
+    train: PictureSet,
+    holdout: PictureSet,
+) -> None:
+    text = json.dumps(document, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+    (folder / "report.json").write_text(text + "\n", encoding="utf-8")
+    save_png(draw_sections(_sample_sections(dataset, samples), columns=5), folder / "samples.png")
+    save_png(draw_sections([_memorisation_section(assessment, samples, train, holdout)], columns=3), folder / "memorisation.png")
+    html = render_report(document, samples_png=folder / "samples.png", memorisation_png=folder / "memorisation.png")
+    (folder / "report.html").write_text(html, encoding="utf-8")
+
+
+def _sample_sections(dataset: Dataset, samples: PictureSet) -> list[Section]:
+    """Returns a section a label: each condition once, a sample beside the real picture of its description."""
+    cards: dict[int, list[Card]] = defaultdict(list)
+    seen: set[int] = set()
+    conditions = samples.conditions if samples.conditions is not None else np.arange(len(samples))
+    for position, row in enumerate(int(row) for row in conditions):
+        label = int(samples.labels[position])
+        if row not in seen and len(cards[label]) < _CARDS_A_LABEL:
+            seen.add(row)
+            pair = (samples.images[position], dataset.read_image(row))
+            cards[label].append(Card(images=pair, headings=("sample", "real"), caption=samples.captions[position]))
+    return [
+        Section(title=dataset.labels[label] if label >= 0 else "no category", cards=tuple(cards[label]))
+        for label in sorted(cards)
+    ]
+
+
+def _memorisation_section(assessment: Assessment, samples: PictureSet, train: PictureSet, holdout: PictureSet) -> Section:
+    found = assessment.memorisation
+    neighbours = found.features.samples
+    cards = []
+    for index in (int(worst) for worst in found.worst(_WORST_PAIRS)):
+        verdict = "memorised" if found.flagged[index] else "not memorised"
+        cards.append(
+            Card(
+                images=(
+                    samples.images[index],
+                    train.images[neighbours.train_index[index]],
+                    holdout.images[neighbours.holdout_index[index]],
+                ),
+                headings=("sample", "training", "holdout"),
+                caption=f"ratio {neighbours.ratio[index]:.2f}, {verdict}: {samples.captions[index]}",
+            )
+        )
+    return Section(title="Samples beside their nearest training picture and nearest holdout picture", cards=tuple(cards))
+
+
+def _summary(metrics: Mapping[str, float], num_samples: int) -> str:
+    parts = [
+        f"{num_samples} samples",
+        f"KID {metrics['kid']:.3g} (real {metrics['kid_real']:.2g}, noise {metrics['kid_noise']:.2g})",
+    ]
+    if "category_accuracy" in metrics:
+        parts.append(
+            f"category accuracy {metrics['category_accuracy']:.0%} "
+            f"(chance {metrics['category_accuracy_chance']:.0%}, real {metrics['category_accuracy_real']:.0%})"
+        )
+    parts.append(f"memorised {metrics['memorised_share']:.1%} (real {metrics['memorised_share_real']:.1%})")
+    return ", ".join(parts)

@@ -1,0 +1,53 @@
+"""What `train_codec` can be told; its defaults are the training of the codec that ships with the project."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Config(BaseModel):
+    """How a codec is built and trained.
+
+    Attributes:
+        latent_channels: Channels of a latent.
+        downscale: Pixels per latent position along a side (f4 is 4).
+        encoder_widths: Channels of the encoder from full resolution to the latents' resolution.
+        encoder_blocks: Residual blocks of the encoder at each of these resolutions.
+        decoder_widths: Channels of the decoder, in the same order.
+        decoder_blocks: Residual blocks of the decoder, in the same order.
+        num_steps: Batches to train on.
+        batch_size: Crops in a batch.
+        crop_size: Side of a crop in pixels.
+        divisors: The scales to train and measure at: the dataset's pictures, each side divided by these.
+        learning_rate: The highest rate.
+        warmup_steps: Steps over which the rate rises.
+        ema_decay: Decay of the moving average of weights.
+        latent_noise: Largest standard deviation of noise on latents in training, in standard deviations of the latents.
+        l1_weight: Weight of the mean absolute error.
+        mse_weight: Weight of the mean squared error.
+        gradient_weight: Weight of the error of differences between neighbouring pixels.
+        kl_weight: Weight of the KL divergence.
+        checkpoint_every: Steps between checkpoints.
+        seed: Decides weights, batches and noise.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    latent_channels: int = Field(default=8, ge=1)
+    downscale: int = 4
+    encoder_widths: tuple[int, ...] = (16, 48, 96)
+    encoder_blocks: tuple[int, ...] = (0, 1, 1)
+    decoder_widths: tuple[int, ...] = (16, 64, 128)
+    decoder_blocks: tuple[int, ...] = (0, 2, 2)
+    num_steps: int = Field(default=3000, ge=1)
+    batch_size: int = Field(default=16, ge=1)
+    crop_size: int = Field(default=32, ge=8)
+    divisors: tuple[int, ...] = Field(default=(1, 2), min_length=1)
+    learning_rate: float = Field(default=2e-3, gt=0)
+    warmup_steps: int = Field(default=100, ge=0)
+    ema_decay: float = Field(default=0.998, ge=0, lt=1)
+    latent_noise: float = Field(default=0.3, ge=0)
+    l1_weight: float = Field(default=1.0, ge=0)
+    mse_weight: float = Field(default=2.0, ge=0)
+    gradient_weight: float = Field(default=0.5, ge=0)
+    kl_weight: float = Field(default=1e-3, ge=0)
+    checkpoint_every: int = Field(default=500, ge=1)
+    seed: int = Field(default=0, ge=0)

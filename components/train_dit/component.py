@@ -1,0 +1,27 @@
+"""The Kubeflow shell of train_dit: wiring, and one call of the runtime."""
+
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Model, Output
+
+from components.images import image
+
+
+@dsl.component(base_image=image("train_dit"), install_kfp_package=False)
+def train_dit(
+    home: str,
+    run_id: str,
+    params: str,
+    latents: Input[Dataset],
+    model: Output[Model],
+) -> None:
+    """Runs the step train_dit through the runtime; the arguments are those of `components.kubeflow.run_component`."""
+    from components.kubeflow import run_component
+
+    run_component(
+        "train_dit",
+        home=home,
+        run_id=run_id,
+        params=params,
+        inputs={"latents": latents},
+        outputs={"model": model},
+    )

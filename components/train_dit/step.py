@@ -1,0 +1,121 @@
+"""Trains a diffusion transformer on latents."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from components.ports import Ports, StepReport
+from components.train_dit.config import Config
+from model_core.data.latents import LatentDataset, LatentsConfig
+from model_core.training.config import TrainingConfig
+from model_core.training.loop import StepProgress, TrainingResult, train
+from model_core.training.loss_curve import smoothed, write_loss_curve
+from model_core.transformer.config import TransformerConfig
+from model_core.transformer.model_config import (
+    Conditioning,
+    ModelConfig,
+    NoiseScheduleId,
+    SamplingDefaults,
+    TextEncoderId,
+    write_model_config,
+)
+from model_core.transformer.weights import save_weights
+
+TRAINING_NAME = "training.json"
+LOSS_CURVE_NAME = "loss_curve.png"
+_LOG_EVERY = 10
+
+
+def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path], ports: Ports) -> StepReport:
+    """Trains, resuming a checkpoint in the scratch folder where there is one.
+
+    Args:
+        config: Hyperparameters.
+        inputs: ``latents``.
+        outputs: ``model``: config.json, transformer.safetensors (averaged weights), training.json, loss_curve.png.
+        ports: Tracking, progress, metrics and the folder for checkpoints.
+
+    Raises:
+        BadDataError: The latents are empty or damaged.
+        BadModelError: The configuration describes no model that fits the latents.
+        TrainingDivergedError: The loss is no longer finite.
+    """
+    latents, folder = LatentDataset.open(inputs["latents"]), outputs["model"]
+    training = TrainingConfig(**config.training_values())
+    architecture = build_architecture(config, latents.config)
+    ports.tracking.log_params(config.model_dump(mode="json"))
+    observer = _Observer(ports)
+    result = train(training, architecture, latents, scratch=ports.scratch, on_step=observer.on_step)
+    write_model_config(build_model_config(config, training, architecture, latents.config), folder)
+    save_weights(result.weights, folder)
+    return _report(result, training, folder, num_items=len(latents.rows("train")))
+
+
+class _Observer:
+    """Passes on how training goes: every step to the progress bar, every tenth to tracking and metrics."""
+
+    def __init__(self, ports: Ports) -> None:
+        self._ports = ports
+
+    def on_step(self, progress: StepProgress) -> None:
+        """Reports one step."""
+        self._ports.progress.update(
+            progress.step,
+            progress.num_steps,
+            "training the transformer",
+            loss=progress.loss,
+            steps_per_s=progress.steps_per_s,
+            seconds_left=progress.seconds_left,
+        )
+        if progress.step % _LOG_EVERY == 0 or progress.step == progress.num_steps:
+            figures = {"loss": progress.loss, "steps_per_s": progress.steps_per_s}
+            self._ports.tracking.log_metrics(figures, step=progress.step)
+            for name, value in figures.items():
+                self._ports.metrics.gauge(f"training_{name}", value)
+
+
+def build_architecture(config: Config, latents: LatentsConfig) -> TransformerConfig:
+    """Returns the architecture: what the configuration chooses, and what the latents decide."""
+    return TransformerConfig(
+        **config.architecture_values(),
+        in_channels=latents.latent_shape[0],
+        num_labels=len(latents.labels),
+        text_dim=latents.text_encoder.dim,
+    )
+
+
+def build_model_config(
+    config: Config, training: TrainingConfig, architecture: TransformerConfig, latents: LatentsConfig
+) -> ModelConfig:
+    encoder = latents.text_encoder
+    schedule = NoiseScheduleId(name=config.noise_schedule, num_timesteps=config.num_timesteps)
+    return ModelConfig(
+        architecture=architecture.to_dict(),
+        objective=config.objective,
+        noise_schedule=schedule if config.objective == "epsilon" else None,
+        conditioning=Conditioning(
+            labels=list(latents.labels),
+            text_encoder=TextEncoderId(name=encoder.name, digest=encoder.digest, dim=encoder.dim),
+        ),
+        latent_shape=latents.latent_shape,
+        image_size=latents.image_size,
+        codec_digest=latents.codec_digest,
+        dataset_digest=latents.dataset_digest,
+        sampling=SamplingDefaults(num_steps=config.sampling_num_steps, guidance_scale=config.guidance_scale),
+        training=training.hyperparameters(),
+    )
+
+
+def _report(result: TrainingResult, training: TrainingConfig, folder: Path, *, num_items: int) -> StepReport:
+    """Writes losses and curve, and says how it went."""
+    final = float(smoothed(result.losses)[-1])
+    record = {"losses": result.losses, "final_loss": final, "num_parameters": result.num_parameters, "num_items": num_items}
+    (folder / TRAINING_NAME).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_loss_curve(result.losses, folder / LOSS_CURVE_NAME, title=f"training loss ({training.objective})")
+    epochs = training.num_steps * training.batch_size / num_items
+    return StepReport(
+        metrics={"final_loss": final, "num_parameters": float(result.num_parameters), "num_steps": float(training.num_steps)},
+        summary=f"{result.num_parameters / 1e6:.1f} M parameters, {training.num_steps} steps, loss {final:.3f}",
+        facts={"num_items": num_items, "epochs": round(epochs, 2), "resumed_from": result.resumed_from},
+        artifacts={"model": (LOSS_CURVE_NAME, TRAINING_NAME, "config.json")},
+    )

@@ -1,0 +1,316 @@
+import hashlib
+import io
+import json
+import shutil
+import sys
+import types
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from pydantic import ValidationError
+
+from components.evaluate.config import Config
+from components.evaluate.step import run
+from components.ports import Ports
+from governance.digest import file_digests, tree_digest
+from governance.errors import IntegrityError
+from model_core.data.dataset import Dataset, DatasetInfo
+from model_core.data.manifest import Row, write_manifest
+from model_core.errors import BadDataError, BadModelError
+from model_core.evaluation.features import convert_weights
+
+SIZE = 16
+CODEC_DIGEST = "c" * 64
+CONFIG = Config(num_samples=8, batch_size=4, feature_size=32, num_resamples=100)
+
+
+class Recorder:
+    def __init__(self):
+        self.metrics, self.descriptions, self.gauges = {}, [], {}
+
+    def log_metrics(self, metrics, *, step=None):
+        self.metrics |= metrics
+
+    def gauge(self, name, value, **labels):
+        self.gauges[name] = value
+
+    def update(self, completed, total, description="", **fields):
+        assert 0 <= completed <= total
+        self.descriptions.append(description)
+
+
+def picture(label, number):
+    pixels = np.full((SIZE, SIZE, 3), 255, np.uint8)
+    generator = np.random.default_rng(number)
+    low = generator.integers(1, 6)
+    pixels[low : low + 8, 3:13] = (220, generator.integers(0, 80), 20) if label == "hot" else (20, generator.integers(0, 80), 220)
+    return pixels
+
+
+def make_dataset(folder, *, labels=("cold", "hot"), num_train=16, num_holdout=6):
+    (folder / "shards").mkdir(parents=True)
+    shard, rows = b"", []
+    for number in range(num_train + num_holdout):
+        label = labels[number % len(labels)]
+        buffer = io.BytesIO()
+        Image.fromarray(picture(label, number)).save(buffer, "PNG")
+        data = buffer.getvalue()
+        rows.append(
+            Row(
+                shard="shards/all-00000.tar",
+                path=f"{number}.png",
+                offset=len(shard),
+                size_bytes=len(data),
+                sha256=hashlib.sha256(data).hexdigest(),
+                width=SIZE,
+                height=SIZE,
+                label=label,
+                caption=f"<b>{label} {number}</b>",
+                split="train" if number < num_train else "holdout",
+                licence="CC0-1.0",
+                source="test",
+            )
+        )
+        shard += data
+    (folder / "shards" / "all-00000.tar").write_bytes(shard)
+    write_manifest(rows, folder / "manifest.parquet")
+    info = DatasetInfo(
+        name="tiny", importer="test", options={}, labels=labels, licences=("CC0-1.0",), attribution="nobody", image_size=SIZE
+    )
+    (folder / "dataset.json").write_text(json.dumps(info.model_dump(mode="json")))
+
+
+def make_model(root, *, dataset_digest):
+    common = {"dataset_digest": dataset_digest, "codec_digest": CODEC_DIGEST}
+    model = {**common, "objective": "rectified_flow", "sampling": {"num_steps": 3, "guidance_scale": 2.0}}
+    for name, content in (("model", model), ("latents", common), ("codec", {})):
+        (root / name).mkdir(exist_ok=True)
+        (root / name / "config.json").write_text(json.dumps(content))
+    digests = Dataset.open(root / "dataset").columns["sha256"]
+    pq.write_table(pa.table({"sha256": digests}), root / "latents" / "index.parquet")
+
+
+class StandIn:
+    """In the place of latents and transformer: draws what is asked for, and counts the calls."""
+
+    def __init__(self, dataset_folder):
+        self.calls, self.draw = [], lambda label, seed: picture("cold" if label == 0 else "hot", 1000 + seed)
+        self.dataset_folder, self.text_dim = dataset_folder, 4
+        outer = self
+
+        class LatentDataset:
+            def __init__(self):
+                self.dataset = Dataset.open(outer.dataset_folder)
+
+            @classmethod
+            def open(cls, folder):
+                return cls()
+
+            def rows(self, split):
+                return self.dataset.rows(split)
+
+            def label_indices(self, rows):
+                return torch.tensor([self.dataset.labels.index(self.dataset.columns["label"][row]) for row in rows])
+
+            def caption_embeddings(self, rows):
+                return torch.zeros(len(rows), 4)
+
+        self.LatentDataset = LatentDataset
+
+    def load_transformer(self, folder):
+        return types.SimpleNamespace(config=types.SimpleNamespace(text_dim=self.text_dim)), None
+
+    def load_codec(self, folder):
+        return None
+
+    def generate_images(
+        self, transformer, model_config, codec, *, labels, text, text_mask, seeds, num_steps, guidance_scale, batch_size
+    ):
+        assert len(labels) == len(seeds) <= batch_size
+        assert (text is None) == (text_mask is None) == (self.text_dim == 0)
+        self.calls.append((tuple(seeds), num_steps, guidance_scale))
+        return np.stack([self.draw(label, seed) for label, seed in zip(labels, seeds, strict=True)])
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return convert_weights(tmp_path_factory.mktemp("weights"))
+
+
+class World:
+    def __init__(self, root, weights):
+        self.root, self.recorder = root, Recorder()
+        make_dataset(root / "dataset")
+        make_model(root, dataset_digest=tree_digest(root / "dataset"))
+        self.stand_in = StandIn(root / "dataset")
+        self.scratch = root / "scratch"
+        (self.scratch / "weights").mkdir(parents=True)
+        shutil.copy(weights, self.scratch / "weights" / weights.name)
+
+    def redo_dataset(self, **options):
+        shutil.rmtree(self.root / "dataset")
+        make_dataset(self.root / "dataset", **options)
+        make_model(self.root, dataset_digest=tree_digest(self.root / "dataset"))
+
+    def run(self, config=CONFIG, *, output="evaluation"):
+        (self.root / output).mkdir()
+        inputs = {name: self.root / name for name in ("model", "codec", "latents", "dataset")}
+        ports = Ports(tracking=self.recorder, progress=self.recorder, metrics=self.recorder, scratch=self.scratch)
+        return run(config, inputs, {"evaluation": self.root / output}, ports)
+
+
+@pytest.fixture
+def world(tmp_path, weights, monkeypatch):
+    world = World(tmp_path, weights)
+    for name, attributes in (
+        ("model_core.data.latents", ("LatentDataset",)),
+        ("model_core.sampling.generate", ("generate_images", "load_transformer")),
+        ("model_core.codec.io", ("load_codec",)),
+    ):
+        module = types.ModuleType(name)
+        for attribute in attributes:
+            setattr(module, attribute, getattr(world.stand_in, attribute))
+        monkeypatch.setitem(sys.modules, name, module)
+    return world
+
+
+def test_evaluation_reports_figures_with_their_bounds(world):
+    report = world.run()
+    metrics = report.metrics
+    assert metrics["kid_low"] <= metrics["kid"] <= metrics["kid_high"]
+    assert metrics["kid"] < metrics["kid_noise"]
+    assert metrics["category_accuracy"] == 1.0
+    assert 0.5 <= metrics["category_accuracy_chance"] < 1.0
+    assert {"category_accuracy_real", "kid_real", "memorised_share", "memorisation_ratio_median"} <= set(metrics)
+    assert "fd_effnet_lite0" not in metrics
+    assert world.recorder.metrics == metrics
+    assert set(world.recorder.gauges) == {f"evaluation_{name}" for name in metrics}
+    written = json.loads((world.root / "evaluation" / "report.json").read_text())
+    assert written["metrics"] == metrics
+    assert written["sampling"] == {"num_steps": 3, "guidance_scale": 2.0, "seed": 0}
+    assert {"drawing samples", "looking at samples", "computing figures"} <= set(world.recorder.descriptions)
+    for paths in report.artifacts.values():
+        assert all((world.root / "evaluation" / path).is_file() for path in paths)
+    assert "&lt;b&gt;" in (world.root / "evaluation" / "report.html").read_text()
+
+
+def test_evaluation_is_the_same_each_time_and_draws_once(world):
+    world.run()
+    assert [call[0] for call in world.stand_in.calls] == [(0, 1, 2, 3), (4, 5, 6, 7)]
+    world.run(output="again")
+    assert len(world.stand_in.calls) == 2
+    assert file_digests(world.root / "evaluation") == file_digests(world.root / "again")
+
+
+def test_killed_evaluation_resumes_after_the_last_batch(world):
+    draw = world.stand_in.draw
+
+    def die(label, seed):
+        if seed >= 4:
+            raise KeyboardInterrupt
+        return draw(label, seed)
+
+    world.stand_in.draw = die
+    with pytest.raises(KeyboardInterrupt):
+        world.run()
+    world.stand_in.draw = draw
+    world.run(output="resumed")
+    assert [call[0][0] for call in world.stand_in.calls] == [0, 4, 4]
+
+
+def test_damaged_checkpoints_are_made_anew(world):
+    world.run()
+    for path in (*world.scratch.glob("samples-*/*.npy"), *world.scratch.glob("features-*/*")):
+        path.write_bytes(path.read_bytes()[:50])
+    world.run(output="again")
+    assert file_digests(world.root / "evaluation") == file_digests(world.root / "again")
+
+
+def test_other_settings_draw_other_samples(world):
+    world.run()
+    world.run(CONFIG.model_copy(update={"num_steps": 5, "guidance_scale": 0.0}), output="other")
+    assert world.stand_in.calls[-1][1:] == (5, 0.0)
+
+
+def test_a_model_that_ignores_its_condition_scores_chance(world):
+    world.stand_in.draw = lambda label, seed: picture("hot", 2000 + seed)
+    metrics = world.run().metrics
+    assert metrics["category_accuracy"] <= metrics["category_accuracy_chance"]
+
+
+def test_a_model_without_captions_is_asked_by_label(world):
+    world.stand_in.text_dim = 0
+    assert world.run().metrics["category_accuracy"] == 1.0
+
+
+def test_dataset_without_holdout_is_refused(world):
+    world.redo_dataset(num_holdout=0)
+    with pytest.raises(BadDataError, match="no holdout rows"):
+        world.run()
+
+
+def test_too_small_a_holdout_is_refused(world):
+    world.redo_dataset(num_holdout=3)
+    with pytest.raises(BadDataError, match="at least 4 holdout"):
+        world.run()
+    assert not world.stand_in.calls
+
+
+def test_one_label_is_refused_before_sampling_unless_switched_off(world):
+    world.redo_dataset(labels=("hot",))
+    with pytest.raises(BadDataError, match="two labels") as refused:
+        world.run()
+    assert "category_accuracy=false" in refused.value.hint
+    assert not world.stand_in.calls
+    metrics = world.run(CONFIG.model_copy(update={"category_accuracy": False}), output="unjudged").metrics
+    assert "category_accuracy" not in metrics
+
+
+def test_changed_dataset_is_refused(world):
+    (world.root / "dataset" / "dataset.json").write_text((world.root / "dataset" / "dataset.json").read_text() + "\n")
+    with pytest.raises(IntegrityError, match="trained on dataset"):
+        world.run()
+
+
+def test_latents_of_other_pictures_are_refused(world):
+    pq.write_table(pa.table({"sha256": ["0" * 64] * 22}), world.root / "latents" / "index.parquet")
+    with pytest.raises(IntegrityError, match="latents' holdout"):
+        world.run()
+
+
+def test_model_of_another_codec_is_refused(world):
+    (world.root / "latents" / "config.json").write_text(
+        json.dumps({"dataset_digest": tree_digest(world.root / "dataset"), "codec_digest": "d" * 64})
+    )
+    with pytest.raises(IntegrityError, match="another codec"):
+        world.run()
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"sampling": null}'])
+def test_unusable_model_config_is_refused(world, content):
+    (world.root / "model" / "config.json").write_text(content)
+    with pytest.raises(BadModelError, match=r"config\.json"):
+        world.run()
+
+
+def test_pictures_that_are_not_finite_are_refused(world):
+    world.stand_in.draw = lambda label, seed: np.full((SIZE, SIZE, 3), np.nan)
+    with pytest.raises(BadModelError, match="not finite"):
+        world.run()
+    assert not list(world.scratch.glob("samples-*/*.npy"))
+
+
+def test_pictures_of_another_size_are_refused(world):
+    world.stand_in.draw = lambda label, seed: np.zeros((8, 8, 3), np.uint8)
+    with pytest.raises(BadDataError, match="8x8"):
+        world.run()
+
+
+@pytest.mark.parametrize("wrong", [{"num_samples": 7}, {"seed": -1}, {"feature_size": 100}, {"num_sample": 9}])
+def test_wrong_settings_are_refused(wrong):
+    with pytest.raises(ValidationError):
+        Config(**wrong)

@@ -1,0 +1,121 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from components.ports import Ports
+from components.train_dit.config import Config
+from components.train_dit.step import run
+from model_core.errors import BadDataError, BadModelError
+from model_core.sampling.generate import load_transformer
+from model_core.training.config import TrainingConfig
+from tests.model_core.toy_latents import LABELS, write_latents
+
+CONFIG = Config(num_steps=12, batch_size=4, warmup_steps=2, hidden_size=16, depth=1, num_heads=2)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class FakeWorld:
+    """Stands for tracking, progress and metrics."""
+
+    def __init__(self):
+        self.params, self.metrics, self.updates, self.gauges = {}, [], [], {}
+
+    def log_params(self, params):
+        self.params.update(params)
+
+    def log_metrics(self, metrics, *, step=None):
+        self.metrics.append((step, dict(metrics)))
+
+    def log_artifact(self, path, *, folder=""):
+        raise AssertionError("the runtime logs artifacts")
+
+    def update(self, completed, total, description="", **fields):
+        self.updates.append((completed, total, fields))
+
+    def gauge(self, name, value, **labels):
+        self.gauges[name] = value
+
+    def ports(self, scratch: Path) -> Ports:
+        scratch.mkdir(parents=True, exist_ok=True)
+        return Ports(tracking=self, progress=self, metrics=self, scratch=scratch)
+
+
+def _run(tmp_path, name="model", config=CONFIG, world=None, latents=None):
+    world = world or FakeWorld()
+    latents = latents or write_latents(tmp_path / "latents")
+    folder = tmp_path / name
+    folder.mkdir()
+    return run(config, {"latents": latents}, {"model": folder}, world.ports(tmp_path / f"{name}-scratch")), folder
+
+
+def test_a_model_is_written_that_opens_and_knows_what_it_was_made_from(tmp_path):
+    report, folder = _run(tmp_path)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "config.json",
+        "loss_curve.png",
+        "training.json",
+        "transformer.safetensors",
+    ]
+    transformer, config = load_transformer(folder)
+    assert config.conditioning.labels == list(LABELS)
+    assert (config.codec_digest, config.dataset_digest) == ("c" * 64, "d" * 64)
+    assert config.training["seed"] == 0
+    training = json.loads((folder / "training.json").read_text())
+    assert len(training["losses"]) == 12
+    assert report.metrics["num_parameters"] == transformer.num_parameters
+    assert report.facts["num_items"] == 8
+
+
+def test_the_same_work_gives_the_same_bytes(tmp_path):
+    _, first = _run(tmp_path, "first")
+    _, second = _run(tmp_path, "second")
+    for path in first.iterdir():
+        assert path.read_bytes() == (second / path.name).read_bytes(), path.name
+
+
+def test_losses_reach_tracking_in_tens_and_progress_at_every_step(tmp_path):
+    world = FakeWorld()
+    _run(tmp_path, world=world)
+    assert [step for step, _ in world.metrics] == [10, 12]
+    assert [done for done, _, _ in world.updates] == list(range(1, 13))
+    assert set(world.updates[0][2]) == {"loss", "steps_per_s", "seconds_left"}
+    assert set(world.gauges) == {"training_loss", "training_steps_per_s"}
+    assert world.params["num_steps"] == 12
+
+
+def test_an_epsilon_model_records_its_schedule(tmp_path):
+    config = CONFIG.model_copy(update={"objective": "epsilon", "noise_schedule": "cosine", "num_timesteps": 50})
+    _, folder = _run(tmp_path, config=config)
+    schedule = load_transformer(folder)[1].noise_schedule
+    assert schedule is not None
+    assert (schedule.name, schedule.num_timesteps) == ("cosine", 50)
+
+
+def test_damaged_latents_and_impossible_shapes_are_refused(tmp_path):
+    with pytest.raises(BadModelError, match="do not divide"):
+        _run(tmp_path, "a", config=CONFIG.model_copy(update={"patch_size": (1, 4, 4)}))
+    with pytest.raises(BadModelError, match="multiple of num_heads"):
+        _run(tmp_path, "b", config=CONFIG.model_copy(update={"num_heads": 3}))
+    latents = write_latents(tmp_path / "cut")
+    shard = next((latents / "shards").iterdir())
+    shard.write_bytes(shard.read_bytes()[:-5])
+    with pytest.raises(BadDataError, match=shard.name):
+        _run(tmp_path, "c", latents=latents)
+
+
+def test_a_misspelt_key_is_refused():
+    with pytest.raises(ValueError, match="lerning_rate"):
+        Config(lerning_rate=1.0)
+
+
+def test_the_configuration_names_every_field_of_training():
+    assert set(Config().training_values()) == set(TrainingConfig.__dataclass_fields__)
