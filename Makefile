@@ -43,7 +43,7 @@ types: $(STAMP)
 
 unit: $(STAMP)
 	@echo "==> tests"
-	@$(BIN)/python -m pytest -q --cov --cov-report=term:skip-covered -n 2 --dist loadgroup
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --cov --cov-report=term:skip-covered -n 2 --dist loadgroup
 
 shipped-codec: $(STAMP)  ## Trains the shipped codec again, and writes it with its evidence to infra/codecs (half an hour).
 	@$(BIN)/groundswell --home build/codec-home run codec -S data.size=64 -S data.categories=[]
@@ -51,7 +51,7 @@ shipped-codec: $(STAMP)  ## Trains the shipped codec again, and writes it with i
 
 lock: $(STAMP)  ## Resolves the lock anew.
 	@$(BIN)/python -m pip install -q uv
-	@$(BIN)/uv pip compile -q pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url -o $(LOCK)
+	@$(BIN)/uv pip compile -q pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o $(LOCK)
 
 clean:  ## Removes what was built; keeps the home (.groundswell) and the environment.
 	@rm -rf build .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.*

@@ -40,9 +40,14 @@ def canonical_digest(value: Any, *, floats: bool = False) -> str:
 
 
 def decimals(value: Any) -> Any:
-    """Returns a value with each float replaced by its shortest decimal string (``0.1`` becomes ``"0.1"``)."""
+    """Returns a value with each float replaced by its shortest decimal string (``0.1`` becomes ``"0.1"``).
+
+    A float without a fraction becomes the integer, as RFC 8785 writes it, so that a value read back from JSON gives the same.
+    """
     if isinstance(value, float):
-        return repr(value)
+        return int(value) if value.is_integer() and abs(value) <= MAX_INTEGER else repr(value)
+    if isinstance(value, int) and abs(value) > MAX_INTEGER:
+        return repr(float(value))
     if isinstance(value, dict):
         return {key: decimals(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

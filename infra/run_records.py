@@ -60,7 +60,7 @@ def begin_run(
         uow.append("run.started", f"run:{run_id}", details, actor=actor, run_id=run_id)
 
 
-def end_run(home: "Home", *, run_id: str, status: str, error: StepError | None = None, overhead_s: float | None = None) -> None:
+def end_run(home: "Home", *, run_id: str, status: str, error: StepError | None = None, wall_s: float | None = None) -> None:
     """Records that a run has ended, and that steps which never said so have ended with it.
 
     Args:
@@ -68,7 +68,7 @@ def end_run(home: "Home", *, run_id: str, status: str, error: StepError | None =
         run_id: The run.
         status: ``completed``, ``failed`` or ``interrupted``.
         error: Why it did not complete.
-        overhead_s: Seconds that were not the steps' own work.
+        wall_s: Seconds that the run took; what of it was not its steps' own work is kept as overhead.
     """
     with home.database.unit_of_work() as uow:
         for step in get_steps(uow.connection, run_id):
@@ -80,6 +80,9 @@ def end_run(home: "Home", *, run_id: str, status: str, error: StepError | None =
                 )
                 details = {"exit_code": (error or _DIED).exit_code, "fingerprint": step.fingerprint}
                 uow.append(f"step.{left}", f"step:{run_id}/{step.step}", details, run_id=run_id)
+        overhead_s = None
+        if wall_s is not None:
+            overhead_s = max(0.0, wall_s - sum(step.work_s or 0.0 for step in get_steps(uow.connection, run_id)))
         uow.connection.execute(
             update(runs)
             .where(runs.c.run_id == run_id)

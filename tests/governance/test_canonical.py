@@ -90,5 +90,10 @@ def test_decimals_stand_for_floats():
     assert decimals({"loss": 0.1, "steps": [1, 2.5, True], "n": None}) == {"loss": "0.1", "steps": [1, "2.5", True], "n": None}
 
 
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_a_float_read_back_from_its_canonical_form_has_the_same_decimal(value):
+    assert decimals(json.loads(canonical_json(value, floats=True))) == decimals(value)
+
+
 def test_digest_is_the_sha256_of_the_form():
     assert canonical_digest({"b": 1, "a": 2}) == hashlib.sha256(b'{"a":2,"b":1}').hexdigest()

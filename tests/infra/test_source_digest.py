@@ -11,7 +11,12 @@ from infra.source_digest import import_closure, source_digest
 
 def test_the_closure_reaches_what_the_step_uses_and_nothing_above_it() -> None:
     names = set(import_closure("components.register_model.step"))
-    assert {"components.register_model.step", "components.register_model.config", "components.ports", "governance.digest"} <= names
+    assert {
+        "components.register_model.step",
+        "components.register_model.config",
+        "components.ports",
+        "governance.digest",
+    } <= names
     assert not any(name.startswith(("groundswell", "pipelines")) for name in names)
 
 

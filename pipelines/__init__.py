@@ -1,0 +1,1 @@
+"""Kubeflow pipelines: defined once, run on one machine or on a cluster."""

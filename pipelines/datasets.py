@@ -1,0 +1,104 @@
+"""The dataset that a pipeline runs on: found, or imported into the home and recorded there."""
+
+import json
+from pathlib import Path
+
+from sqlalchemy import select
+
+from components.store import artifact_digest
+from governance.canonical import canonical_digest, canonical_text
+from infra.home import Home
+from infra.progress import ProgressFile
+from infra.tables import artifacts
+from pipelines.params import DataParams
+
+STEP = "import_data"
+_MAX_SOURCES = 20
+
+
+def ensure_dataset(home: Home, data: DataParams, *, actor: str, run_id: str, progress: ProgressFile) -> Path:
+    """Returns the folder of the dataset, importing it first where that has not been done.
+
+    Args:
+        home: The home.
+        data: Which dataset.
+        actor: The identity that imports.
+        run_id: The run that it is imported for.
+        progress: Where to say how far the import has come.
+
+    Raises:
+        BadDataError: The source cannot be imported.
+    """
+    given = Path(data.source).expanduser()
+    if (given / "manifest.parquet").is_file():
+        record_dataset(home, given.absolute(), actor=actor, run_id=run_id)
+        progress.end("reused", f"dataset {given}")
+        return given.absolute()
+    options = canonical_digest(data.model_dump(mode="json"))[:8]
+    folder = home.datasets / f"{_slug(data.source)}-{data.size}px-{options}"
+    if (folder / "manifest.parquet").is_file():
+        progress.end("reused", f"dataset {folder.name} is at hand")
+        return folder
+    from model_core.data.importing import import_dataset
+
+    import_dataset(
+        data.source,
+        folder,
+        size=data.size,
+        categories=data.categories or None,
+        limit=data.limit,
+        progress=progress.update,
+    )
+    facts = record_dataset(home, folder, actor=actor, run_id=run_id)
+    progress.end("completed", f"{facts['num_items']:,} items imported")
+    return folder
+
+
+def record_dataset(home: Home, folder: Path, *, actor: str, run_id: str | None = None) -> dict[str, object]:
+    """Records a dataset by its digest, with the facts that lineage shows; a dataset already recorded stays as it is.
+
+    Returns:
+        The facts.
+    """
+    from model_core.data.dataset import Dataset
+
+    digest = artifact_digest("dataset", folder)
+    with home.database.read() as connection:
+        stored = connection.execute(
+            select(artifacts.c.facts).where(artifacts.c.digest == digest, artifacts.c.kind == "dataset")
+        ).scalar()
+    if stored is not None:
+        found: dict[str, object] = json.loads(stored)
+        return found
+    dataset = Dataset.open(folder)
+    info = dataset.info
+    facts: dict[str, object] = {
+        "name": info.name,
+        "importer": info.importer,
+        "num_items": len(dataset),
+        "num_train": len(dataset.rows("train")),
+        "num_holdout": len(dataset.rows("holdout")),
+        "labels": list(info.labels),
+        "licences": list(info.licences),
+        "attribution": info.attribution,
+        "image_size": info.image_size,
+        "sources": sorted({source.partition(":")[0] for source in dataset.table.column("source").to_pylist()})[:_MAX_SOURCES],
+    }
+    with home.database.unit_of_work() as uow:
+        uow.connection.execute(
+            artifacts.insert().values(
+                digest=digest,
+                kind="dataset",
+                location=str(folder),
+                facts=canonical_text(facts, floats=True),
+                created=uow.time,
+            )
+        )
+        details = {key: facts[key] for key in ("importer", "num_items", "num_train", "num_holdout", "licences")}
+        uow.append("dataset.imported", f"dataset:{digest}", details, actor=actor, run_id=run_id)
+    return facts
+
+
+def _slug(source: str) -> str:
+    name = Path(source).name if "/" in source else source
+    return "".join(character if character.isalnum() else "-" for character in name.lower()).strip("-")[:40] or "dataset"

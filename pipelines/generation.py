@@ -1,0 +1,178 @@
+"""Makes pictures with a registered model, and records each of them, so that its file leads back to the data."""
+
+import json
+import secrets
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.runtime import RunContext, run_step
+from components.store import ArtifactRef
+from governance import lineage
+from governance.canonical import canonical_text
+from infra.errors import BadSettingError
+from infra.home import Home
+from infra.lineage import record_event
+from infra.source_digest import lock_digest, source_digest
+from infra.tables import assets
+from pipelines.recorded import OnView, recorded_run, shown
+
+PIPELINE = "generation"
+STEP = "generate_media"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateRequest:
+    """What is asked for.
+
+    Attributes:
+        model: ``name@alias`` or ``name/version``.
+        prompt: A text, or None.
+        label: A category of the model, or None.
+        num_images: How many pictures.
+        seed: The first picture's seed; the same seed gives the same bytes on the same machine.
+        num_steps: Sampling steps; the model's own where it is not given.
+        guidance_scale: Strength of guidance; the model's own where it is not given.
+        out: The folder for the pictures.
+    """
+
+    model: str
+    prompt: str | None = None
+    label: str | None = None
+    num_images: int = 1
+    seed: int = 0
+    num_steps: int | None = None
+    guidance_scale: float | None = None
+    out: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratedFile:
+    """One picture: where it is, its SHA-256, and its seed."""
+
+    path: Path
+    sha256: str
+    seed: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateOutcome:
+    """The pictures of one request, and the run that made them."""
+
+    run_id: str
+    model_version: str
+    files: tuple[GeneratedFile, ...]
+    grid: Path
+    wall_s: float
+
+
+def generate(home: Home, request: GenerateRequest, *, actor: str, on_view: OnView = lambda _: None) -> GenerateOutcome:
+    """Makes the pictures that a request asks for.
+
+    Args:
+        home: The home.
+        request: What is asked for.
+        actor: The identity that asks.
+        on_view: Called about five times a second with how far it has come.
+
+    Raises:
+        IntegrityError: The model's package is not what was registered.
+        BadSettingError: The request names neither prompt nor label.
+    """
+    if request.prompt is None and request.label is None:
+        raise BadSettingError("neither a prompt nor a label is given", hint="add --prompt TEXT or --label NAME")
+    from infra.model_package import open_package
+    from infra.model_versions import find_version
+
+    version = find_version(home.database, request.model)
+    package = Path(version.location)
+    open_package(package, expected_digest=version.root_digest, public_key_pem=home.package_public_key)
+    began = time.time()
+    config = _config(request)
+    params = {STEP: config, "model": f"{version.name}/{version.version}"}
+    inputs = [f"package:{version.root_digest}"]
+    with recorded_run(home, pipeline=PIPELINE, runner="in-process", params=params, actor=actor, inputs=inputs) as run:
+        folder = home.run_folder(run.run_id) / "request"
+        try:
+            _write_request(folder, request)
+            with shown(run, steps=(STEP,), on_view=on_view):
+                media = run_step(run, STEP, config, {"package": package, "request": folder})["media"]
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        files = _publish(media.path, request.out, prefix=run.run_id[:8])
+        _record(run, version, media, files, request)
+    return GenerateOutcome(
+        run_id=run.run_id,
+        model_version=f"{version.name}/{version.version}",
+        files=tuple(files),
+        grid=request.out / f"{run.run_id[:8]}-grid.png",
+        wall_s=time.time() - began,
+    )
+
+
+def _config(request: GenerateRequest) -> dict[str, Any]:
+    given = {
+        "num_images": request.num_images,
+        "seed": request.seed,
+        "num_steps": request.num_steps,
+        "guidance_scale": request.guidance_scale,
+    }
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _write_request(folder: Path, request: GenerateRequest) -> None:
+    folder.mkdir(parents=True)
+    # The salt keeps the request's digest, which lineage shows, from being guessed back to the prompt.
+    content = {"prompt": request.prompt, "label": request.label, "salt": secrets.token_hex(32)}
+    (folder / "request.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def _publish(media: Path, out: Path, *, prefix: str) -> list[GeneratedFile]:
+    out.mkdir(parents=True, exist_ok=True)
+    files = []
+    for item in json.loads((media / "media.json").read_text(encoding="utf-8")):
+        target = out / f"{prefix}-{item['file']}"
+        shutil.copyfile(media / item["file"], target)
+        files.append(GeneratedFile(path=target.absolute(), sha256=item["sha256"], seed=str(item["seed"])))
+    shutil.copyfile(media / "grid.png", out / f"{prefix}-grid.png")
+    return files
+
+
+def _record(run: RunContext, version: Any, media: ArtifactRef, files: list[GeneratedFile], request: GenerateRequest) -> None:
+    with run.home.database.unit_of_work() as uow:
+        condition = uow.commit_to(canonical_text({"label": request.label, "prompt": request.prompt}))
+        for position, file in enumerate(files):
+            uow.connection.execute(
+                assets.insert().values(
+                    sha256=file.sha256,
+                    run_id=run.run_id,
+                    position=position,
+                    model_name=version.name,
+                    model_version=version.version,
+                    root_digest=version.root_digest,
+                    seed=file.seed,
+                    condition_commitment=condition,
+                    file_name=file.path.name,
+                    created=uow.time,
+                )
+            )
+            details = {
+                "condition_commitment": condition,
+                "model": f"{version.name}/{version.version}",
+                "position": position,
+                "root_digest": version.root_digest,
+                "seed": file.seed,
+            }
+            uow.append("asset.generated", f"media:{file.sha256}", details, actor=run.actor, run_id=run.run_id)
+        event = lineage.run_event(
+            "COMPLETE",
+            lineage.StepIdentity(run_id=run.run_id, pipeline=PIPELINE, step="publish_media"),
+            time=uow.time,
+            inputs=[lineage.ArtifactRef(kind=media.kind, digest=media.digest)],
+            outputs=[lineage.ArtifactRef(kind="media", digest=file.sha256) for file in files],
+            environment={"lock_digest": lock_digest()},
+            code_digest=source_digest("pipelines.generation"),
+        )
+        record_event(uow, event)

@@ -1,0 +1,162 @@
+"""The command line, and the processes of a run, as the tests of whole runs call and kill them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from infra.processes import group_is_alive, signal_group
+from infra.settings import child_environment
+from model_core.training.checkpoint import CHECKPOINT_NAME
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT_S = 280
+
+
+@dataclass(frozen=True)
+class Called:
+    """What a call of the command line left."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def document(self) -> Any:
+        """Standard output as the one JSON document that it has to be."""
+        return json.loads(self.stdout)
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Returns an environment in which only the arguments decide which home is used."""
+    return {name: value for name, value in child_environment().items() if not name.startswith("GROUNDSWELL_")} | more
+
+
+def start(home: Path, *arguments: object) -> subprocess.Popen[str]:
+    """Starts the command line in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "groundswell.cli.main", "--home", str(home), *map(str, arguments)],
+        cwd=ROOT,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> Called:
+    """Waits for a command to end."""
+    stdout, stderr = process.communicate(timeout=TIMEOUT_S)
+    return Called(process.returncode, stdout, stderr)
+
+
+def call(home: Path, *arguments: object, **more_environment: str) -> Called:
+    """Calls the command line and waits for it."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "groundswell.cli.main", "--home", str(home), *map(str, arguments)],
+        cwd=ROOT,
+        env=environment(**more_environment),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT_S,
+    )
+    return Called(ended.returncode, ended.stdout, ended.stderr)
+
+
+def run_training(home: Path, settings: Sequence[str], **more_environment: str) -> Called:
+    """Runs the training pipeline to its end."""
+    return call(home, "--json", "run", "training", *flags(settings), **more_environment)
+
+
+def flags(settings: Sequence[str]) -> list[str]:
+    """Returns settings as the command line takes them."""
+    return [word for setting in settings for word in ("-S", setting)]
+
+
+@contextmanager
+def running(home: Path, settings: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+    """Starts the training pipeline; whatever of it is still alive at the end is killed."""
+    process = start(home, "--json", "run", "training", *flags(settings))
+    try:
+        yield process
+    finally:
+        for group in {process.pid, *process_groups(home)}:
+            signal_group(group, signal.SIGKILL)
+        process.communicate()
+
+
+def wait_for(look: Callable[[], Any], what: str, *, process: subprocess.Popen[str]) -> Any:
+    """Looks until there is something to see; fails if the command ends first."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while not (found := look()):
+        if process.poll() is not None:
+            raise AssertionError(f"the command ended before {what}: {process.communicate()}")
+        if time.monotonic() > deadline:
+            raise AssertionError(f"never saw {what}")
+        time.sleep(0.005)
+    return found
+
+
+def checkpoints(home: Path) -> list[Path]:
+    """Returns the checkpoints that training has written in a home and not yet done with."""
+    return sorted(home.glob(f"work/*/scratch/{CHECKPOINT_NAME}"))
+
+
+def processes_of(home: Path) -> list[psutil.Process]:
+    """Returns the processes that work for a home, wherever they hang in the tree of processes."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if process.pid != os.getpid() and any(str(home) in word for word in words):
+            found.append(process)
+    return found
+
+
+def step_process(home: Path, step: str) -> psutil.Process | None:
+    """Returns the Python process that runs a step for a home."""
+    for process in processes_of(home):
+        words = process.info["cmdline"]
+        if "kfp.dsl.executor_main" in words and words[-1] == step and "python" in Path(words[0]).name:
+            return process
+    return None
+
+
+def process_groups(home: Path) -> set[int]:
+    """Returns the process groups that work for a home."""
+    groups = set()
+    for process in processes_of(home):
+        try:
+            groups.add(os.getpgid(process.pid))
+        except ProcessLookupError:
+            continue
+    return groups - {os.getpgid(0)}
+
+
+def kill_everything(process: subprocess.Popen[str], home: Path) -> None:
+    """Kills a command and all processes that work for its home, at once and without warning."""
+    groups = {process.pid, *process_groups(home)}
+    for group in groups:
+        signal_group(group, signal.SIGKILL)
+    process.communicate()
+    while any(group_is_alive(group) for group in groups):
+        time.sleep(0.01)
+
+
+def flip_byte(path: Path, offset: int = -20) -> None:
+    """Changes one bit of a file; a second call changes it back."""
+    content = bytearray(path.read_bytes())
+    content[offset] ^= 1
+    path.write_bytes(bytes(content))
