@@ -1,0 +1,193 @@
+"""`groundswell data`: building, checking and looking at datasets."""
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from groundswell.cli.context import Group, Invocation, pass_invocation
+from groundswell.cli.live import run_display, task_progress
+from groundswell.cli.output import echo_facts, echo_json, echo_table, format_size, heading, shorten, shown_path
+from groundswell.cli.problem import CommandError, Problem, tell_problem
+
+if TYPE_CHECKING:
+    from groundswell.cli.validating import ValidationOutcome
+    from model_core.data.dataset import Dataset
+
+_MAX_SHOWN_ROWS = 20
+
+
+@click.group(cls=Group, name="data")
+def command() -> None:
+    """Build, check and look at datasets."""
+
+
+@command.command(
+    "import",
+    examples=(
+        "groundswell data import openmoji --out data/openmoji --size 32 --categories flags,faces,food,animals",
+        "groundswell data import fashion-mnist:idx-files --out data/fashion",
+        "groundswell data import my-pictures --out data/mine --size 64",
+    ),
+)
+@click.argument("source")
+@click.option("--out", metavar="DIR", type=click.Path(path_type=Path), required=True, help="The dataset's folder, to be made.")
+@click.option("--size", metavar="N", type=int, default=32, show_default=True, help="Width and height of the pictures, in pixels.")
+@click.option("--categories", metavar="A,B", help="Take only these categories.  [default: all]")
+@click.option("--limit", metavar="N", type=click.IntRange(min=1), help="Take at most so many items, spread evenly.")
+@pass_invocation
+def import_(invocation: Invocation, source: str, out: Path, size: int, categories: str | None, limit: int | None) -> None:
+    """Build a dataset from SOURCE and record it in the home.
+
+    SOURCE is openmoji, fashion-mnist:FOLDER (IDX files), or a folder with pictures and a metadata.jsonl. An interrupted
+    import goes on where it stopped when it is started again with the same arguments.
+    """
+    from model_core.data.importing import import_dataset
+    from pipelines.datasets import record_dataset
+
+    home = invocation.open_home(create=True)
+    actor = invocation.actor(home)
+    names = [name.strip() for name in categories.split(",") if name.strip()] if categories else None
+    with task_progress("importing") as progress:
+        import_dataset(source, out, size=size, categories=names, limit=limit, progress=progress)
+    record_dataset(home, out.absolute(), actor=actor)
+    _tell_dataset(invocation, out, {})
+
+
+@command.command("validate", examples=("groundswell data validate data/openmoji",))
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--suite", metavar="FILE", type=click.Path(path_type=Path), help="A suite of expectations (YAML) in place of the project's."
+)
+@pass_invocation
+def validate(invocation: Invocation, folder: Path, suite: Path | None) -> int:
+    """Check the dataset in DIR with the project's suite of expectations, and name the rows that fail.
+
+    The manifest and the media themselves are checked: decodable, of the right size, digest as in the manifest, no duplicates, no
+    leakage between train and holdout, balanced labels, no empty captions.
+    """
+    from groundswell.cli.validating import validate_dataset
+
+    home = invocation.open_home(create=True)
+    actor = invocation.actor(home)
+    with run_display(keep=invocation.as_json or not sys.stdout.isatty()) as display:
+        outcome = validate_dataset(home, folder.absolute(), suite=suite, actor=actor, on_view=display)
+    if invocation.as_json:
+        echo_json(
+            {
+                "success": outcome.error is None,
+                "run_id": outcome.run_id,
+                "reused": outcome.reused,
+                "summary": outcome.summary,
+                "report": outcome.report,
+                "data_docs": outcome.data_docs,
+                "failed_rows": list(outcome.failed_rows),
+                "error": outcome.error.diagnosis if outcome.error else None,
+                "hint": outcome.error.hint if outcome.error else "",
+                "exit_code": outcome.error.exit_code if outcome.error else 0,
+            }
+        )
+    else:
+        _print_validation(outcome)
+    if outcome.error is None:
+        return 0
+    tell_problem(
+        Problem(diagnosis=outcome.error.diagnosis, hint=outcome.error.hint, exit_code=outcome.error.exit_code), as_json=False
+    )
+    return outcome.error.exit_code
+
+
+def _print_validation(outcome: "ValidationOutcome") -> None:
+    if outcome.error is None:
+        text = "valid, as found before: the check was verified and reused" if outcome.reused else "valid"
+        click.secho(text, fg="green", bold=True)
+    facts = [
+        ("summary", outcome.summary),
+        ("report", shown_path(outcome.report)),
+        ("data docs", shown_path(outcome.data_docs) if outcome.data_docs else None),
+        ("run", outcome.run_id),
+    ]
+    echo_facts(facts)
+    failing = [row for row in outcome.failed_rows if row.get("tolerated") != "yes"]
+    if failing:
+        heading("Rows that fail")
+        columns = ("severity", "row", "path", "expectation", "value")
+        rows = [[shorten(row.get(column, "")) for column in columns] for row in failing[:_MAX_SHOWN_ROWS]]
+        echo_table(columns, rows, indent="  ", right=(1,))
+        left = len(failing) - _MAX_SHOWN_ROWS
+        if left > 0:
+            click.echo(f"  ... and {left:,} more, in the report's failed_rows.csv")
+
+
+@command.command("show", examples=("groundswell data show data/openmoji -o openmoji.png",))
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="The PNG to write.  [default: DIR-contact-sheet.png]"
+)
+@click.option("--split", type=click.Choice(["train", "holdout"]), help="Show this split only.")
+@pass_invocation
+def show(invocation: Invocation, folder: Path, output: Path | None, split: str | None) -> None:
+    """Write a contact sheet of the dataset in DIR, and print what is in it."""
+    from model_core.data.contact_sheet import write_contact_sheet
+    from model_core.data.dataset import Dataset
+
+    sheet = output or folder.absolute().parent / f"{folder.absolute().name}-contact-sheet.png"
+    if folder.resolve() in sheet.resolve().parents:
+        raise CommandError(
+            f"{sheet} lies in the dataset, whose digest it would change", hint="name a file outside the dataset with -o"
+        )
+    write_contact_sheet(Dataset.open(folder), sheet, split=split)
+    _tell_dataset(invocation, folder, {"contact_sheet": sheet.absolute()})
+
+
+def _tell_dataset(invocation: Invocation, folder: Path, extra: dict[str, Path]) -> None:
+    from components.store import artifact_digest
+    from model_core.data.dataset import Dataset
+
+    dataset = Dataset.open(folder)
+    document = {**describe_dataset(dataset), "digest": artifact_digest("dataset", folder), "folder": folder.absolute(), **extra}
+    if invocation.as_json:
+        echo_json(document)
+        return
+    echo_facts(
+        [
+            ("dataset", document["name"]),
+            ("folder", shown_path(folder.absolute())),
+            ("digest", document["digest"]),
+            ("items", f"{document['num_items']:,} ({document['num_train']:,} train, {document['num_holdout']:,} holdout)"),
+            (
+                "pictures",
+                f"{document['image_size']}x{document['image_size']} pixels, {format_size(document['size_bytes'])} in all",
+            ),
+            ("captions", f"{document['num_captions']:,} different"),
+            ("licences", ", ".join(document["licences"])),
+            ("attribution", document["attribution"]),
+            *[(name.replace("_", " "), shown_path(path)) for name, path in extra.items()],
+        ]
+    )
+    if document["labels"]:
+        heading("Labels")
+        rows = [(label, f"{count['train']:,}", f"{count['holdout']:,}") for label, count in document["labels"].items()]
+        echo_table(("label", "train", "holdout"), rows, right=(1, 2), indent="  ")
+
+
+def describe_dataset(dataset: "Dataset") -> dict[str, Any]:
+    """Returns the figures of a dataset."""
+    columns = dataset.columns
+    counts = Counter(zip(columns["label"], columns["split"], strict=True))
+    return {
+        "name": dataset.info.name,
+        "importer": dataset.info.importer,
+        "num_items": len(dataset),
+        "num_train": len(dataset.rows("train")),
+        "num_holdout": len(dataset.rows("holdout")),
+        "num_captions": len({caption for caption in columns["caption"] if caption}),
+        "num_without_caption": sum(not caption for caption in columns["caption"]),
+        "labels": {label: {"train": counts[label, "train"], "holdout": counts[label, "holdout"]} for label in dataset.labels},
+        "image_size": dataset.info.image_size,
+        "size_bytes": sum(columns["size_bytes"]),
+        "licences": list(dataset.info.licences),
+        "attribution": dataset.info.attribution,
+    }

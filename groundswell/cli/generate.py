@@ -1,0 +1,100 @@
+"""`groundswell generate`: pictures from a registered model, each on record."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from groundswell.cli.context import Command, Invocation, pass_invocation
+from groundswell.cli.live import run_display
+from groundswell.cli.output import echo_facts, echo_json, echo_table, format_duration, heading, shown_path
+
+_MAX_IMAGES = 10_000
+
+
+@click.command(
+    cls=Command,
+    name="generate",
+    examples=(
+        'groundswell generate groundswell-dit/1 --prompt "flag of Japan" -n 4 --seed 7 --out pictures',
+        "groundswell generate groundswell-dit/1 --label food --out pictures",
+    ),
+)
+@click.argument("model")
+@click.option("--prompt", metavar="TEXT", help="What the pictures show, in words.")
+@click.option("--label", metavar="NAME", help="What the pictures show, as one of the model's categories.")
+@click.option(
+    "-n",
+    "--num-images",
+    metavar="N",
+    type=click.IntRange(1, _MAX_IMAGES),
+    default=1,
+    show_default=True,
+    help="How many pictures.",
+)
+@click.option(
+    "--seed",
+    metavar="N",
+    type=click.IntRange(0, 2**53 - 1),
+    default=0,
+    show_default=True,
+    help="The first picture's seed; the same seed gives the same picture.",
+)
+@click.option("--num-steps", metavar="N", type=click.IntRange(min=1), help="Sampling steps.  [default: the model's own]")
+@click.option("--guidance-scale", metavar="X", type=float, help="Strength of guidance.  [default: the model's own]")
+@click.option("--out", metavar="DIR", type=click.Path(path_type=Path), required=True, help="The folder for the PNG files.")
+@pass_invocation
+def command(
+    invocation: Invocation,
+    model: str,
+    prompt: str | None,
+    label: str | None,
+    num_images: int,
+    seed: int,
+    num_steps: int | None,
+    guidance_scale: float | None,
+    out: Path,
+) -> None:
+    """Make pictures with MODEL, which is name/version or name@alias.
+
+    The model's package is verified first. Each picture's SHA-256, its seed, the model's digest and a salted commitment to the
+    prompt go into the ledger, so that `groundswell lineage FILE.png` leads back to the data; the prompt itself does not.
+    """
+    if (prompt is None) == (label is None):
+        raise click.UsageError("name what to make: either --prompt TEXT or --label NAME")
+    from pipelines.generation import GenerateRequest, generate
+
+    home = invocation.open_home()
+    actor = invocation.actor(home)
+    request = GenerateRequest(
+        model=model,
+        prompt=prompt,
+        label=label,
+        num_images=num_images,
+        seed=seed,
+        num_steps=num_steps,
+        guidance_scale=guidance_scale,
+        out=out,
+    )
+    with run_display(keep=invocation.as_json or not sys.stdout.isatty()) as display:
+        outcome = generate(home, request, actor=actor, on_view=display)
+    files = [{"path": file.path, "sha256": file.sha256, "seed": file.seed} for file in outcome.files]
+    if invocation.as_json:
+        echo_json(
+            {
+                "run_id": outcome.run_id,
+                "model": outcome.model_version,
+                "files": files,
+                "grid": outcome.grid.absolute(),
+                "wall_s": round(outcome.wall_s, 3),
+            }
+        )
+        return
+    made = "1 picture" if len(files) == 1 else f"{len(files):,} pictures"
+    click.secho(f"{made} in {format_duration(outcome.wall_s)}", fg="green", bold=True)
+    echo_facts([("model", outcome.model_version), ("run", outcome.run_id), ("grid", shown_path(outcome.grid.absolute()))])
+    heading("Pictures")
+    echo_table(
+        ("seed", "sha256", "file"), [(f.seed, f.sha256, shown_path(f.path)) for f in outcome.files], right=(0,), indent="  "
+    )
+    click.echo(f"\nwhere one came from: {invocation.program} lineage {shown_path(outcome.files[0].path)}")

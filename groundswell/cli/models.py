@@ -1,0 +1,197 @@
+"""`groundswell models`: registered models, opened only after their digest and signature have been verified."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from groundswell.cli.comparing import compare, flatten, show_value
+from groundswell.cli.context import Group, Invocation, pass_invocation
+from groundswell.cli.metrics import metric_rows, without_bounds
+from groundswell.cli.output import echo_facts, echo_json, echo_table, format_number, format_time, heading, printable, shorten
+
+if TYPE_CHECKING:
+    from infra.home import Home
+    from infra.model_package import ModelPackage
+    from infra.model_versions import ModelVersion
+
+_NUM_LISTED_METRICS = 3
+_DIGEST_CHARACTERS = 12
+
+
+@click.group(cls=Group, name="models")
+def command() -> None:
+    """List, verify, show and compare registered models.
+
+    MODEL is name/version or name@alias.
+    """
+
+
+@command.command("list")
+@pass_invocation
+def list_(invocation: Invocation) -> None:
+    """List the registered versions of all models."""
+    from infra.model_versions import list_versions, reconcile
+
+    home = invocation.open_home()
+    versions = list_versions(home.database)
+    differences = reconcile(home.database)
+    if invocation.as_json:
+        echo_json(
+            {
+                "models": [_version_document(version) for version in versions],
+                "unrecorded": list(differences.unrecorded),
+                "vanished": list(differences.vanished),
+            }
+        )
+        return
+    if not versions:
+        click.echo("no models yet: `groundswell run training` registers the first")
+    else:
+        rows = [
+            (
+                _name(version),
+                ", ".join(version.aliases),
+                version.root_digest[:_DIGEST_CHARACTERS],
+                format_time(version.created),
+                _best(version),
+            )
+            for version in versions
+        ]
+        echo_table(("model", "aliases", "digest", "registered (UTC)", "metrics"), rows)
+    for name in differences.unrecorded:
+        _warn(f"{name} is in MLflow but was never registered here, so it is refused")
+    for name in differences.vanished:
+        _warn(f"{name} is registered here but gone from MLflow")
+
+
+@command.command("show")
+@click.argument("model")
+@click.option("--card", is_flag=True, help="Print the whole model card (Markdown).")
+@pass_invocation
+def show(invocation: Invocation, model: str, card: bool) -> None:
+    """Verify a model's package, then show what it is and what it was made from.
+
+    Every file's digest and the package's signature are verified before a byte is parsed; if one does not hold, the exit
+    code is 4.
+    """
+    home = invocation.open_home()
+    version, package = _open(home, model)
+    if invocation.as_json:
+        echo_json(
+            {**_version_document(version), "verified": True, "config": dict(package.config), "model_card": package.model_card}
+        )
+        return
+    if card:
+        click.echo("\n".join(printable(line) for line in package.model_card.splitlines()))
+        return
+    echo_facts(
+        [
+            ("model", _name(version)),
+            ("verified", f"{len(package.digests)} files and the signature"),
+            ("aliases", ", ".join(version.aliases)),
+            ("digest", version.root_digest),
+            ("folder", version.location),
+            ("registered", f"{format_time(version.created)} UTC"),
+            ("run", version.run_id),
+        ]
+    )
+    heading("Configuration")
+    echo_facts([(name, shorten(show_value(value))) for name, value in flatten(package.config).items()], indent="  ")
+    if version.metrics:
+        heading("Metrics")
+        echo_table(("metric", "value", "95% interval"), metric_rows(version.metrics), right=(1,), indent="  ")
+    heading("Made from")
+    echo_facts([(name, digest) for name, digest in version.inputs.items()], indent="  ")
+    click.echo()
+    echo_facts(
+        [
+            ("model card", f"{invocation.program} models show {_name(version)} --card"),
+            ("lineage", f"{invocation.program} lineage {_name(version)}"),
+        ]
+    )
+
+
+@command.command("diff")
+@click.argument("first", metavar="MODEL")
+@click.argument("second", metavar="MODEL")
+@pass_invocation
+def diff(invocation: Invocation, first: str, second: str) -> None:
+    """Compare two models: metrics, configuration and what they were made from.
+
+    Both packages are verified first.
+    """
+    home = invocation.open_home()
+    opened = [_open(home, model) for model in (first, second)]
+    names = [_name(version) for version, _ in opened]
+    metrics = compare(names, [dict(version.metrics) for version, _ in opened])
+    configs = compare(names, [flatten(package.config) for _, package in opened])
+    inputs = compare(names, [dict(version.inputs) for version, _ in opened])
+    same = opened[0][0].root_digest == opened[1][0].root_digest
+    if invocation.as_json:
+        echo_json(
+            {
+                "models": names,
+                "same_package": same,
+                "metrics": metrics.to_dict(),
+                "config_differences": {name: dict(zip(names, row, strict=True)) for name, row in configs.differing.items()},
+                "inputs": inputs.to_dict(),
+            }
+        )
+        return
+    if same:
+        click.echo("both are the same package, byte for byte")
+    heading("Metrics")
+    echo_table(("metric", *names, "change"), metrics.rows(), right=(1, 2, 3), indent="  ")
+    heading("Configuration that differs")
+    if configs.differing:
+        rows = [(name, *map(shorten, values)) for name, *values in (row[:3] for row in configs.rows(only_differing=True))]
+        echo_table(("key", *names), rows, indent="  ")
+    else:
+        click.echo("  none")
+    heading("Made from")
+    rows = [
+        (
+            name,
+            *[str(digest)[:_DIGEST_CHARACTERS] if digest else "-" for digest in row],
+            "" if name in inputs.differing else "same",
+        )
+        for name, row in inputs.values.items()
+    ]
+    echo_table(("input", *names, ""), rows, indent="  ")
+
+
+def _open(home: "Home", model: str) -> "tuple[ModelVersion, ModelPackage]":
+    from infra.keys import PACKAGE_KEY
+    from infra.model_versions import find_version, open_version
+
+    version = find_version(home.database, model)
+    return version, open_version(version, home.keys.public_path(PACKAGE_KEY))
+
+
+def _name(version: "ModelVersion") -> str:
+    return f"{version.name}/{version.version}"
+
+
+def _best(version: "ModelVersion") -> str:
+    names = without_bounds(version.metrics)[:_NUM_LISTED_METRICS]
+    return ", ".join(f"{name} {format_number(version.metrics[name])}" for name in names)
+
+
+def _version_document(version: "ModelVersion") -> dict[str, Any]:
+    return {
+        "model": _name(version),
+        "name": version.name,
+        "version": version.version,
+        "root_digest": version.root_digest,
+        "location": version.location,
+        "run_id": version.run_id,
+        "metrics": dict(version.metrics),
+        "inputs": dict(version.inputs),
+        "aliases": list(version.aliases),
+        "mlflow_model_id": version.mlflow_model_id,
+        "created": version.created,
+    }
+
+
+def _warn(text: str) -> None:
+    click.echo(f"{click.style('warning:', fg='yellow')} {printable(text)}", err=True)
