@@ -134,5 +134,9 @@ def _record(uow: UnitOfWork, evidence: Mapping[str, Any], *, digest: str, locati
             )
     for event in evidence["events"]:
         record_event(uow, event)
-    details = {"checkpoint": evidence["checkpoint"], "evidence_sha256": sha256_file(SHIPPED_FOLDER / _EVIDENCE)}
+    details = {
+        "artifacts": [f"{item['kind']}:{item['digest']}" for item in evidence["artifacts"]],
+        "checkpoint": evidence["checkpoint"],
+        "evidence_sha256": sha256_file(SHIPPED_FOLDER / _EVIDENCE),
+    }
     uow.append("codec.imported", f"codec:{digest}", details)

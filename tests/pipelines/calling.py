@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from infra.processes import group_is_alive, signal_group
 from infra.settings import child_environment
 from model_core.training.checkpoint import CHECKPOINT_NAME
@@ -115,31 +113,31 @@ def checkpoints(home: Path) -> list[Path]:
     return sorted(home.glob(f"work/*/scratch/{CHECKPOINT_NAME}"))
 
 
-def processes_of(home: Path) -> list[psutil.Process]:
-    """Returns the processes that work for a home, wherever they hang in the tree of processes."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        words = process.info["cmdline"] or []
-        if process.pid != os.getpid() and any(str(home) in word for word in words):
-            found.append(process)
+def processes_of(home: Path) -> dict[int, list[str]]:
+    """Returns the processes that work for a home, wherever they hang in the tree of processes: their words, by id."""
+    listed = subprocess.run(["ps", "-ww", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout
+    found = {}
+    for line in listed.splitlines():
+        number, *words = line.split()
+        if str(home) in line and int(number) != os.getpid():
+            found[int(number)] = words
     return found
 
 
-def step_process(home: Path, step: str) -> psutil.Process | None:
-    """Returns the Python process that runs a step for a home."""
-    for process in processes_of(home):
-        words = process.info["cmdline"]
+def step_process(home: Path, step: str) -> int | None:
+    """Returns the id of the Python process that runs a step for a home."""
+    for number, words in processes_of(home).items():
         if "kfp.dsl.executor_main" in words and words[-1] == step and "python" in Path(words[0]).name:
-            return process
+            return number
     return None
 
 
 def process_groups(home: Path) -> set[int]:
     """Returns the process groups that work for a home."""
     groups = set()
-    for process in processes_of(home):
+    for number in processes_of(home):
         try:
-            groups.add(os.getpgid(process.pid))
+            groups.add(os.getpgid(number))
         except ProcessLookupError:
             continue
     return groups - {os.getpgid(0)}
@@ -153,6 +151,14 @@ def kill_everything(process: subprocess.Popen[str], home: Path) -> None:
     process.communicate()
     while any(group_is_alive(group) for group in groups):
         time.sleep(0.01)
+
+
+def wait_until_gone(home: Path, *, patience_s: float) -> None:
+    """Waits until no process works for a home."""
+    deadline = time.monotonic() + patience_s
+    while left := processes_of(home):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
 
 
 def flip_byte(path: Path, offset: int = -20) -> None:

@@ -1,0 +1,130 @@
+"""Pictures from a registered model: the same seed the same bytes, each on record, the prompt nowhere."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from governance.digest import sha256_file, tree_digest
+from infra.ledger import iter_entries
+from infra.ledger_verification import verify_ledger
+from infra.lineage import upstream
+from infra.model_versions import find_version
+from infra.tables import assets, commitments, metadata
+from tests.pipelines.calling import call, flip_byte
+from tests.pipelines.conftest import Trained
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
+
+PROMPT = "a marmalade walrus juggling seven lanterns"
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Pictures made twice with one seed, and once with another."""
+
+    trained: Trained
+    first: Any
+    again: Any
+    other: Any
+
+
+@pytest.fixture(scope="module")
+def generated(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Generated:
+    documents = []
+    for seed in (7, 7, 8):
+        out = tmp_path_factory.mktemp("pictures")
+        request = ["--prompt", PROMPT, "-n", 2, "--seed", seed, "--out", out]
+        called = call(trained.home.path, "--json", "generate", trained.document["model_version"], *request)
+        assert called.exit_code == 0, called.stderr
+        documents.append(called.document)
+    return Generated(trained, *documents)
+
+
+def digests(document: Any) -> list[str]:
+    return [file["sha256"] for file in document["files"]]
+
+
+def test_the_same_seed_makes_the_same_bytes_and_another_seed_others(generated: Generated) -> None:
+    contents = [[Path(file["path"]).read_bytes() for file in made["files"]] for made in (generated.first, generated.again)]
+    assert contents[0] == contents[1]
+    assert len({*digests(generated.first), *digests(generated.other)}) > len(digests(generated.first))
+    assert set(digests(generated.first)) != set(digests(generated.other))
+
+
+def test_every_picture_is_on_record_by_its_digest(generated: Generated) -> None:
+    home, document = generated.trained.home, generated.first
+    assert [sha256_file(Path(file["path"])) for file in document["files"]] == digests(document)
+    with home.database.read() as connection:
+        rows = connection.execute(select(assets).where(assets.c.run_id == document["run_id"])).all()
+    assert {row.sha256 for row in rows} == set(digests(document))
+    assert {f"{row.model_name}/{row.model_version}" for row in rows} == {document["model"]}
+    entries = [entry for entry in iter_entries(home.database) if entry.run_id == document["run_id"]]
+    subjects = {entry.subject for entry in entries if entry.action == "asset.generated"}
+    assert subjects == {f"media:{digest}" for digest in digests(document)}
+    assert entries[-1].action == "run.completed"
+    report = verify_ledger(home.database, home.keys.log_public_key())
+    assert report.problems == ()
+
+
+def test_a_picture_leads_back_to_the_data_and_the_codec(generated: Generated, tiny_codec: Path) -> None:
+    home = generated.trained.home
+    (manifest,) = home.datasets.glob("*/manifest.parquet")
+    with home.database.read() as connection:
+        graph = upstream(connection, f"media:{digests(generated.first)[0]}")
+    assert {f"dataset:{tree_digest(manifest.parent)}", f"codec:{tree_digest(tiny_codec)}"} <= set(graph.nodes)
+
+
+def test_the_file_alone_is_enough_to_find_where_it_came_from(generated: Generated) -> None:
+    called = call(generated.trained.home.path, "--json", "lineage", generated.first["files"][0]["path"])
+    assert called.exit_code == 0, called.stderr
+    (manifest,) = generated.trained.home.datasets.glob("*/manifest.parquet")
+    assert tree_digest(manifest.parent) in called.stdout
+
+
+def test_the_prompt_is_nowhere_but_where_it_can_be_forgotten(generated: Generated) -> None:
+    home = generated.trained.home
+    with home.database.read() as connection:
+        told = {table.name: [repr(tuple(row)) for row in connection.execute(select(table))] for table in metadata.sorted_tables}
+        kept = [row.value for row in connection.execute(select(commitments))]
+    assert any(PROMPT in value for value in kept)  # the one place, next to its salt
+    del told[commitments.name]
+    assert told["gs_ledger_entries"]
+    for name, rows in told.items():
+        assert not any("walrus" in row for row in rows), name
+    for path in home.path.rglob("*"):
+        if path.is_file() and not path.name.startswith("groundswell.db"):
+            assert b"walrus" not in path.read_bytes(), path
+
+
+@pytest.fixture
+def harmed_package(trained: Trained) -> Iterator[str]:
+    """The registered version, with one bit of its weights changed; it is changed back afterwards."""
+    name = str(trained.document["model_version"])
+    package = Path(find_version(trained.home.database, name).location)
+    weights = max(package.rglob("*.safetensors"), key=lambda path: path.stat().st_size)
+    flip_byte(weights)
+    yield name
+    flip_byte(weights)
+
+
+def test_a_package_with_one_changed_bit_is_neither_shown_nor_used(trained: Trained, harmed_package: str, tmp_path: Path) -> None:
+    shown = call(trained.home.path, "models", "show", harmed_package)
+    used = call(trained.home.path, "generate", harmed_package, "--label", "cat", "--out", tmp_path / "pictures")
+    for called in (shown, used):
+        assert called.exit_code == 4
+        assert called.stderr.startswith("error: ")
+        assert ".safetensors" in called.stderr
+        assert "Traceback" not in called.stderr
+    assert not (tmp_path / "pictures").exists()
+
+
+def test_a_label_that_the_model_does_not_know_is_refused(trained: Trained, tmp_path: Path) -> None:
+    request = ["--label", "zebra", "--out", tmp_path / "pictures"]
+    called = call(trained.home.path, "generate", trained.document["model_version"], *request)
+    assert called.exit_code == 3
+    assert "zebra" in called.stderr
+    assert "Traceback" not in called.stderr
