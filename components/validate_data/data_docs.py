@@ -23,7 +23,8 @@ body { font: 15px/1.45 system-ui, sans-serif; color: #222; background: #fff;
 h1 { font-size: 24px; } h2, h4, h5 { font-size: 18px; margin: 24px 0 8px; } h6 { font-size: 14px; margin: 12px 0 4px; }
 table { border-collapse: collapse; width: 100%; margin-bottom: 12px; } a { color: #0b5cad; }
 th, td { text-align: left; vertical-align: top; }
-th, td { padding: 5px 10px 5px 0; border-bottom: 1px solid #e4e4e4; overflow-wrap: anywhere; }
+th, td { padding: 5px 10px 5px 0; border-bottom: 1px solid #e4e4e4; overflow-wrap: break-word; }
+code { overflow-wrap: anywhere; }
 ol.breadcrumb { list-style: none; padding: 0; color: #666; } ol.breadcrumb li { display: inline; margin-right: 8px; }
 .badge { background: #eef1f4; border-radius: 4px; padding: 1px 6px; }
 .met, .text-success { color: #1a7f37; } .error, .text-danger { color: #b42318; } .warning, .text-warning { color: #9a6700; }
