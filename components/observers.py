@@ -234,7 +234,8 @@ class TrackingObserver:
                 "groundswell.fingerprint": context.fingerprint,
             },
         )
-        tracking.log_params(_flat(context.config.model_dump(mode="json")))
+        tracking.log_inputs({name: reference.subject for name, reference in context.inputs.items()})
+        tracking.log_params(context.config.model_dump(mode="json"))
         return tracking
 
     def registry(self) -> "MlflowRegistry":
@@ -338,13 +339,3 @@ def _parent_run(context: StepContext) -> str | None:
         if row is None or row.mlflow_run_id is not None or row.runner != "subprocess" or time.monotonic() > deadline:
             return row.mlflow_run_id if row else None
         time.sleep(0.2)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

@@ -1,5 +1,6 @@
 """The tracking port of a step on MLflow: calls return at once, a background thread imports MLflow and writes in batches."""
 
+import json
 import queue
 import re
 import shutil
@@ -20,6 +21,7 @@ _MAX_METRICS = 1000  # MLflow's bounds on one batch and on one value
 _MAX_PARAMS = 100
 _MAX_VALUE_LENGTH = 6000
 _MAX_NAME_LENGTH = 250
+_MAX_DIGEST_LENGTH = 36
 _NOT_IN_NAMES = re.compile(r"[^\w.\-/]")
 _PAUSE_S = 1.0  # between batches, so that a fast loop costs few transactions
 _FINISHED = "FINISHED"
@@ -44,7 +46,12 @@ class _Artifact:
     folder: str
 
 
-_Operation = _Params | _Metrics | _Artifact
+@dataclass(frozen=True, kw_only=True)
+class _Inputs:
+    subjects: Mapping[str, str]
+
+
+_Operation = _Params | _Metrics | _Artifact | _Inputs
 
 
 class MlflowTracking:
@@ -123,6 +130,16 @@ class MlflowTracking:
             return
         self._waiting.put(_Artifact(path=copy, folder=folder))
 
+    def log_inputs(self, subjects: Mapping[str, str]) -> None:
+        """Links the run to the artifacts that it was given.
+
+        MLflow keeps a short digest of a dataset; the whole one is in the tag ``groundswell.digest``.
+
+        Args:
+            subjects: ``<kind>:<digest>`` by input name.
+        """
+        self._waiting.put(_Inputs(subjects=dict(subjects)))
+
     def run_id(self, timeout_s: float = 120.0) -> str | None:
         """Returns MLflow's id of the run, waiting until it is created; None if that failed or was never begun."""
         if self._thread is None:
@@ -191,6 +208,10 @@ class MlflowTracking:
         for operation in operations:
             if isinstance(operation, _Artifact):
                 client.log_artifact(run_id, str(operation.path), operation.folder or None)
+            elif isinstance(operation, _Inputs) and operation.subjects:
+                client.log_inputs(
+                    run_id, datasets=[_dataset_input(name, subject) for name, subject in operation.subjects.items()]
+                )
 
     def _drain(self) -> list[_Operation]:
         found: list[_Operation] = []
@@ -199,6 +220,14 @@ class MlflowTracking:
                 found.append(self._waiting.get_nowait())
             except queue.Empty:
                 return found
+
+
+def _dataset_input(name: str, subject: str) -> Any:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    digest = subject.rpartition(":")[2]
+    dataset = Dataset(name, digest[:_MAX_DIGEST_LENGTH], "groundswell", json.dumps({"subject": subject}))
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", name), InputTag("groundswell.digest", digest)])
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -37,9 +37,13 @@ class Settings:
             home: The home's folder; otherwise ``GROUNDSWELL_HOME``, otherwise ``.groundswell`` in the working folder.
 
         Raises:
-            BadSettingError: ``settings.toml`` cannot be parsed or has an unknown key.
+            BadSettingError: ``settings.toml`` cannot be parsed or has an unknown key, or the path cannot stand in a URL.
         """
         path = Path(home or os.environ.get("GROUNDSWELL_HOME") or ".groundswell").expanduser().absolute()
+        if any(character in str(path) for character in "?#%"):
+            raise BadSettingError(
+                f"the home {path} has one of ? # % in its path", hint="such a path cannot stand in a database's URL"
+            )
         stored = _read_file(path / _FILE_NAME)
         database_url = _first(
             os.environ.get("GROUNDSWELL_DATABASE_URL"), stored.get("database_url"), f"sqlite:///{path / 'groundswell.db'}"

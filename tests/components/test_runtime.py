@@ -226,6 +226,8 @@ def test_the_step_is_a_run_in_mlflow_with_its_metrics(home: Home, dataset: Path,
     logged = MlflowClient(tracking_uri=home.settings.mlflow_tracking_uri).get_run(step.mlflow_run_id)
     assert logged.data.metrics["num_items"] == 3
     assert logged.data.params["text"] == "waves"
+    (given,) = logged.inputs.dataset_inputs
+    assert {tag.key: tag.value for tag in given.tags}["groundswell.digest"] == tree_digest(dataset)
     assert logged.info.status == "FINISHED"
 
 
