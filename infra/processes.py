@@ -9,16 +9,23 @@ from collections.abc import Callable
 _POLL_S = 0.5
 
 
-def exit_with_parent() -> None:
-    """Interrupts this process when the process that started it is gone, and ends it if it does not stop by itself."""
+def exit_with_parent(*, patience_s: float = 30.0) -> None:
+    """Interrupts this process when the process that started it is gone, and kills it if it does not stop by itself.
+
+    A process that leads a process group takes the group with it.
+
+    Args:
+        patience_s: How long to wait before killing.
+    """
     parent = os.getppid()
+    send = os.killpg if os.getpgid(0) == os.getpid() else os.kill
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(_POLL_S)
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(30)
-        os._exit(130)
+        send(os.getpid(), signal.SIGINT)
+        time.sleep(patience_s)
+        send(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, name="exit-with-parent", daemon=True).start()
 
@@ -29,14 +36,16 @@ def stop_group(group: int, *, patience_s: float, sleep: Callable[[float], None] 
     Args:
         group: The group's id.
         patience_s: How long to wait before killing.
-        sleep: Waits.
+        sleep: Waits; reaps the group's leader if that is a child of this process, since a zombie counts as alive.
     """
     waited = 0.0
     signal_group(group, signal.SIGINT)
-    while group_is_alive(group) and waited < patience_s:
-        sleep(_POLL_S)
-        waited += _POLL_S
-    signal_group(group, signal.SIGKILL)
+    try:
+        while group_is_alive(group) and waited < patience_s:
+            sleep(_POLL_S)
+            waited += _POLL_S
+    finally:  # a second interrupt does not wait
+        signal_group(group, signal.SIGKILL)
 
 
 def signal_group(group: int, number: signal.Signals) -> None:

@@ -7,6 +7,7 @@ from sqlalchemy import select
 
 from components.store import artifact_digest
 from governance.canonical import canonical_digest, canonical_text
+from governance.errors import IntegrityError
 from infra.home import Home
 from infra.progress import ProgressFile
 from infra.tables import artifacts
@@ -28,15 +29,18 @@ def ensure_dataset(home: Home, data: DataParams, *, actor: str, run_id: str, pro
 
     Raises:
         BadDataError: The source cannot be imported.
+        IntegrityError: The dataset at hand is not what was imported.
     """
     given = Path(data.source).expanduser()
     if (given / "manifest.parquet").is_file():
         record_dataset(home, given.absolute(), actor=actor, run_id=run_id)
         progress.end("reused", f"dataset {given}")
         return given.absolute()
-    options = canonical_digest(data.model_dump(mode="json"))[:8]
+    options = canonical_digest({**data.model_dump(mode="json"), "state": _source_state(data)})[:8]
     folder = home.datasets / f"{_slug(data.source)}-{data.size}px-{options}"
     if (folder / "manifest.parquet").is_file():
+        _require_unchanged(home, folder)
+        record_dataset(home, folder, actor=actor, run_id=run_id)
         progress.end("reused", f"dataset {folder.name} is at hand")
         return folder
     from model_core.data.importing import import_dataset
@@ -97,6 +101,27 @@ def record_dataset(home: Home, folder: Path, *, actor: str, run_id: str | None =
         details = {key: facts[key] for key in ("importer", "num_items", "num_train", "num_holdout", "licences")}
         uow.append("dataset.imported", f"dataset:{digest}", details, actor=actor, run_id=run_id)
     return facts
+
+
+def _source_state(data: DataParams) -> str:
+    """Returns a digest of what a folder of pictures holds, so that a changed folder is imported anew; "" for other sources."""
+    if not Path(data.source.removeprefix("fashion-mnist:")).is_dir():
+        return ""
+    from model_core.data.importing import plan_import
+    from model_core.data.rendering import plan_digest
+
+    return plan_digest(plan_import(data.source, size=data.size, categories=data.categories or None, limit=data.limit))
+
+
+def _require_unchanged(home: Home, folder: Path) -> None:
+    """Refuses a dataset that was changed after it was imported."""
+    with home.database.read() as connection:
+        query = select(artifacts.c.digest).where(artifacts.c.kind == "dataset", artifacts.c.location == str(folder))
+        recorded = set(connection.execute(query).scalars())
+    if recorded and artifact_digest("dataset", folder) not in recorded:
+        raise IntegrityError(
+            f"the dataset {folder} is not what was imported: it was changed since", hint="delete the folder; it is imported again"
+        )
 
 
 def _slug(source: str) -> str:

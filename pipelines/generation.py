@@ -124,9 +124,10 @@ def _config(request: GenerateRequest) -> dict[str, Any]:
 
 def _write_request(folder: Path, request: GenerateRequest) -> None:
     folder.mkdir(parents=True)
-    # The salt keeps the request's digest, which lineage shows, from being guessed back to the prompt.
-    content = {"prompt": request.prompt, "label": request.label, "salt": secrets.token_hex(32)}
+    content = {"prompt": request.prompt, "label": request.label}
     (folder / "request.json").write_text(json.dumps(content), encoding="utf-8")
+    # The salt keeps the request's digest, which lineage shows, from being guessed back to the prompt.
+    (folder / "salt").write_text(secrets.token_hex(32), encoding="ascii")
 
 
 def _publish(media: Path, out: Path, *, prefix: str) -> list[GeneratedFile]:

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -186,13 +187,15 @@ def _run_worker(run: _Run, arguments: dict[str, str], *, locks: tuple[int, int])
     job_path.write_text(json.dumps(job, indent=2, sort_keys=True), encoding="utf-8")
     log_path = run.folder / "logs" / "pipeline.log"
     log_path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = run.folder / "tmp"  # kfp leaves a folder for each step
+    temporary.mkdir(exist_ok=True)
     with log_path.open("ab") as log:
         worker = subprocess.Popen(
             [sys.executable, "-m", "pipelines.worker", str(job_path)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=child_environment(),
+            env={**child_environment(), "TMPDIR": str(temporary)},
             start_new_session=True,
             pass_fds=locks,
         )
@@ -202,18 +205,31 @@ def _run_worker(run: _Run, arguments: dict[str, str], *, locks: tuple[int, int])
             time.sleep(_POLL_S)
     finally:
         if worker.poll() is None or group_is_alive(worker.pid):
-            stop_group(worker.pid, patience_s=_PATIENCE_S)
+            stop_group(worker.pid, patience_s=_PATIENCE_S, sleep=partial(_reap, worker))
             worker.wait()
         _tidy(run)
+        shutil.rmtree(temporary, ignore_errors=True)
     return _worker_error(run, worker.returncode, log_path)
 
 
+def _reap(worker: "subprocess.Popen[bytes]", patience_s: float) -> None:
+    """Waits for the worker; once it has ended, for what it has started."""
+    if worker.poll() is not None:
+        time.sleep(patience_s)
+        return
+    try:
+        worker.wait(patience_s)
+    except subprocess.TimeoutExpired:
+        return
+
+
 def _tidy(run: _Run) -> None:
-    """Moves kfp's own folder of this run, which lies in the home, to the run's folder."""
-    for folder in run.home.path.glob(f"groundswell-{run.pipeline}-*"):
-        target = run.folder / "kfp"
-        if folder.is_dir() and not target.exists():
-            shutil.move(folder, target)
+    """Moves kfp's own folder of this run, which lies in the home, to the run's folder; drops those of runs that were killed."""
+    folders = sorted(run.home.path.glob(f"groundswell-{run.pipeline}-*"))  # their names end with the time
+    for killed in folders[:-1]:
+        shutil.rmtree(killed, ignore_errors=True)
+    for own in folders[-1:]:
+        shutil.move(own, run.folder / "kfp")
 
 
 def _worker_error(run: _Run, returncode: int, log_path: Path) -> StepError | None:

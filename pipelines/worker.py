@@ -9,6 +9,8 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+from infra.processes import exit_with_parent
+
 
 def main(job_path: str) -> None:
     """Runs the pipeline that a job file names.
@@ -16,6 +18,7 @@ def main(job_path: str) -> None:
     Args:
         job_path: JSON with ``pipeline``, ``home``, ``runner`` and ``arguments``.
     """
+    exit_with_parent()
     from kfp import local
 
     job = json.loads(Path(job_path).read_text(encoding="utf-8"))

@@ -35,8 +35,9 @@ class Called:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Returns an environment in which only the arguments decide which home is used."""
-    return {name: value for name, value in child_environment().items() if not name.startswith("GROUNDSWELL_")} | more
+    """Returns an environment in which only the arguments decide which home is used; tiny tensors want no threads."""
+    kept = {name: value for name, value in child_environment().items() if not name.startswith("GROUNDSWELL_")}
+    return {**kept, "OMP_NUM_THREADS": "1", **more}
 
 
 def start(home: Path, *arguments: object) -> subprocess.Popen[str]:

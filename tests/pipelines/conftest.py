@@ -1,7 +1,9 @@
 """One small training run, made once for all tests that look at it, and copies of its home for those that harm it."""
 
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,11 +11,19 @@ from typing import Any
 import pytest
 
 from infra.home import Home
+from infra.runs import get_steps
 from infra.settings import Settings
 from tests.model_core.data.toy import lines, picture_folder
 from tests.pipelines.calling import Called, run_training
 
 NUM_PICTURES = 36
+
+
+def copy_home(home: Path, target: Path) -> None:
+    """Copies a home that nothing is running in; its database may be open."""
+    shutil.copytree(home, target, ignore=shutil.ignore_patterns("groundswell.db", "groundswell.db-*"))
+    with closing(sqlite3.connect(home / "groundswell.db")) as source, closing(sqlite3.connect(target / "groundswell.db")) as copy:
+        source.backup(copy)
 
 
 @dataclass(frozen=True)
@@ -35,9 +45,7 @@ class Trained:
 
     def copy(self, folder: Path, *, without: tuple[str, ...] = ()) -> Path:
         """Copies the home; the work of the steps named is left out, so that they have to be done again."""
-        from infra.runs import get_steps
-
-        shutil.copytree(self.home.path, folder)
+        copy_home(self.home.path, folder)
         with self.home.database.read() as connection:
             fingerprints = {step.step: step.fingerprint for step in get_steps(connection, self.run_id)}
         for step in without:
@@ -80,7 +88,7 @@ def training_settings(source: Path, tiny_codec: Path) -> list[str]:
         "data.size=16",
         "data.categories=[cat, dog]",
         f"codec={tiny_codec}",
-        "train_dit.num_steps=300",
+        "train_dit.num_steps=200",
         "train_dit.batch_size=8",
         "train_dit.hidden_size=16",
         "train_dit.depth=1",
@@ -98,7 +106,7 @@ def training_settings(source: Path, tiny_codec: Path) -> list[str]:
 def trained(home_template: Path, training_settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """The run."""
     folder = tmp_path_factory.mktemp("trained") / "home"
-    shutil.copytree(home_template, folder)
+    copy_home(home_template, folder)
     called = run_training(folder, training_settings)
     assert called.exit_code == 0, called.stdout + called.stderr
     return Trained(home=Home.open(Settings.load(folder)), settings=training_settings, called=called)

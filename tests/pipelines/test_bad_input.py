@@ -18,9 +18,13 @@ from infra.home import Home
 from infra.identities import first_identity
 from infra.ledger import iter_entries
 from infra.ledger_verification import verify_ledger
+from infra.progress import ProgressFile
 from infra.run_records import begin_run
 from infra.runs import get_run, get_steps, list_runs
 from infra.settings import Settings
+from model_core.data.dataset import Dataset
+from pipelines.datasets import ensure_dataset
+from pipelines.params import DataParams
 from tests.model_core.data.toy import lines, picture_folder
 from tests.pipelines.calling import Called, call, flip_byte, run_training
 from tests.pipelines.conftest import Trained
@@ -97,6 +101,29 @@ def test_a_damaged_picture_of_a_finished_dataset_is_refused_by_row(
     statuses = {step["name"]: step["status"] for step in called.document["steps"]}
     assert (statuses["validate_data"], statuses["encode_latents"]) == ("failed", "waiting")
     assert_earlier_run_intact(folder, trained)
+
+
+def test_an_imported_dataset_that_was_changed_is_refused(home: Home, tmp_path: Path) -> None:
+    data = DataParams(source=str(picture_folder(tmp_path / "pictures", lines(6))), size=16, categories=())
+    actor, progress = first_identity(home.database), ProgressFile(tmp_path / "progress.json")
+    folder = ensure_dataset(home, data, actor=actor, run_id=str(uuid.uuid4()), progress=progress)
+    (shard, *_) = folder.glob("shards/*.tar")
+    flip_byte(shard, 2000)
+    with pytest.raises(IntegrityError, match="changed since") as caught:
+        ensure_dataset(home, data, actor=actor, run_id=str(uuid.uuid4()), progress=progress)
+    assert caught.value.exit_code == 4
+
+
+def test_a_source_that_has_grown_is_imported_anew(home: Home, tmp_path: Path) -> None:
+    source = picture_folder(tmp_path / "pictures", lines(6))
+    data, actor = DataParams(source=str(source), size=16, categories=()), first_identity(home.database)
+    progress = ProgressFile(tmp_path / "progress.json")
+    folders = []
+    for count in (6, 6, 9):
+        picture_folder(source, lines(count), write=count != len(list(source.glob("*.png"))))
+        folders.append(ensure_dataset(home, data, actor=actor, run_id=str(uuid.uuid4()), progress=progress))
+    assert folders[0] == folders[1] != folders[2]
+    assert [len(Dataset.open(folder)) for folder in folders] == [6, 6, 9]
 
 
 def test_data_that_changed_after_validation_is_not_encoded(trained: Trained, tmp_path: Path, tiny_codec: Path) -> None:

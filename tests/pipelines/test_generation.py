@@ -1,6 +1,6 @@
 """Pictures from a registered model: the same seed the same bytes, each on record, the prompt nowhere."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,12 @@ import pytest
 from sqlalchemy import select
 
 from governance.digest import sha256_file, tree_digest
+from infra.home import Home
 from infra.ledger import iter_entries
 from infra.ledger_verification import verify_ledger
 from infra.lineage import upstream
 from infra.model_versions import find_version
+from infra.settings import Settings
 from infra.tables import assets, commitments, metadata
 from tests.pipelines.calling import call, flip_byte
 from tests.pipelines.conftest import Trained
@@ -24,9 +26,9 @@ PROMPT = "a marmalade walrus juggling seven lanterns"
 
 @dataclass(frozen=True)
 class Generated:
-    """Pictures made twice with one seed, and once with another."""
+    """Pictures made twice with one seed, and once with another, in a copy of the home."""
 
-    trained: Trained
+    home: Home
     first: Any
     again: Any
     other: Any
@@ -34,14 +36,14 @@ class Generated:
 
 @pytest.fixture(scope="module")
 def generated(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Generated:
-    documents = []
+    folder, documents = trained.copy(tmp_path_factory.mktemp("generated") / "home"), []
     for seed in (7, 7, 8):
         out = tmp_path_factory.mktemp("pictures")
         request = ["--prompt", PROMPT, "-n", 2, "--seed", seed, "--out", out]
-        called = call(trained.home.path, "--json", "generate", trained.document["model_version"], *request)
+        called = call(folder, "--json", "generate", trained.document["model_version"], *request)
         assert called.exit_code == 0, called.stderr
         documents.append(called.document)
-    return Generated(trained, *documents)
+    return Generated(Home.open(Settings.load(folder)), *documents)
 
 
 def digests(document: Any) -> list[str]:
@@ -56,7 +58,7 @@ def test_the_same_seed_makes_the_same_bytes_and_another_seed_others(generated: G
 
 
 def test_every_picture_is_on_record_by_its_digest(generated: Generated) -> None:
-    home, document = generated.trained.home, generated.first
+    home, document = generated.home, generated.first
     assert [sha256_file(Path(file["path"])) for file in document["files"]] == digests(document)
     with home.database.read() as connection:
         rows = connection.execute(select(assets).where(assets.c.run_id == document["run_id"])).all()
@@ -71,7 +73,7 @@ def test_every_picture_is_on_record_by_its_digest(generated: Generated) -> None:
 
 
 def test_a_picture_leads_back_to_the_data_and_the_codec(generated: Generated, tiny_codec: Path) -> None:
-    home = generated.trained.home
+    home = generated.home
     (manifest,) = home.datasets.glob("*/manifest.parquet")
     with home.database.read() as connection:
         graph = upstream(connection, f"media:{digests(generated.first)[0]}")
@@ -79,14 +81,16 @@ def test_a_picture_leads_back_to_the_data_and_the_codec(generated: Generated, ti
 
 
 def test_the_file_alone_is_enough_to_find_where_it_came_from(generated: Generated) -> None:
-    called = call(generated.trained.home.path, "--json", "lineage", generated.first["files"][0]["path"])
+    called = call(generated.home.path, "--json", "lineage", generated.first["files"][0]["path"])
     assert called.exit_code == 0, called.stderr
-    (manifest,) = generated.trained.home.datasets.glob("*/manifest.parquet")
-    assert tree_digest(manifest.parent) in called.stdout
+    (manifest,) = generated.home.datasets.glob("*/manifest.parquet")
+    assert called.document["ledger"]["state"] == "verified"
+    assert called.document["open_questions"] == []
+    assert tree_digest(manifest.parent) in Path(called.document["file"]).read_text()
 
 
 def test_the_prompt_is_nowhere_but_where_it_can_be_forgotten(generated: Generated) -> None:
-    home = generated.trained.home
+    home = generated.home
     with home.database.read() as connection:
         told = {table.name: [repr(tuple(row)) for row in connection.execute(select(table))] for table in metadata.sorted_tables}
         kept = [row.value for row in connection.execute(select(commitments))]
@@ -96,7 +100,8 @@ def test_the_prompt_is_nowhere_but_where_it_can_be_forgotten(generated: Generate
     for name, rows in told.items():
         assert not any("walrus" in row for row in rows), name
     for path in home.path.rglob("*"):
-        if path.is_file() and not path.name.startswith("groundswell.db"):
+        # Reports are made for whoever asks, and name the request for as long as it is kept.
+        if path.is_file() and home.reports not in path.parents and not path.name.startswith("groundswell.db"):
             assert b"walrus" not in path.read_bytes(), path
 
 
@@ -122,9 +127,9 @@ def test_a_package_with_one_changed_bit_is_neither_shown_nor_used(trained: Train
     assert not (tmp_path / "pictures").exists()
 
 
-def test_a_label_that_the_model_does_not_know_is_refused(trained: Trained, tmp_path: Path) -> None:
+def test_a_label_that_the_model_does_not_know_is_refused(copied: Callable[..., Path], trained: Trained, tmp_path: Path) -> None:
     request = ["--label", "zebra", "--out", tmp_path / "pictures"]
-    called = call(trained.home.path, "generate", trained.document["model_version"], *request)
+    called = call(copied(), "generate", trained.document["model_version"], *request)
     assert called.exit_code == 3
     assert "zebra" in called.stderr
     assert "Traceback" not in called.stderr

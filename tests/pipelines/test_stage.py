@@ -19,7 +19,7 @@ from infra.settings import Settings
 from pipelines.graph import PIPELINES
 from pipelines.params import resolve_params
 from tests.pipelines.calling import ROOT, TIMEOUT_S, environment
-from tests.pipelines.conftest import Trained
+from tests.pipelines.conftest import Trained, copy_home
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
 
@@ -57,7 +57,7 @@ def reproduced(trained: Trained, home_template: Path, tmp_path_factory: pytest.T
     """The copy after ``dvc repro``, and the home."""
     folder = tmp_path_factory.mktemp("dvc")
     copy = copy_repository(folder / "copy", trained.settings)
-    shutil.copytree(home_template, folder / "home")
+    copy_home(home_template, folder / "home")
     ended = reproduce(copy, folder / "home")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return copy, Home.open(Settings.load(folder / "home"))
@@ -70,11 +70,11 @@ def test_dvc_makes_the_same_package_as_kubeflow(reproduced: tuple[Path, Home], t
     assert find_version(home.database, trained.document["model_version"]).root_digest == version.root_digest
 
 
-def test_each_stage_is_a_run_and_lineage_joins_them(reproduced: tuple[Path, Home], trained: Trained, tiny_codec: Path) -> None:
+def test_each_stage_is_a_run_and_lineage_joins_them(reproduced: tuple[Path, Home], tiny_codec: Path) -> None:
     copy, home = reproduced
     with home.database.read() as connection:
         runs = list_runs(connection, 20)
-        graph = upstream(connection, f"model-version:{trained.document['model_version']}")
+        graph = upstream(connection, f"package:{artifact_digest('package', copy / 'build' / 'package')}")
     assert {(run.runner, run.status) for run in runs} == {("dvc", "completed")}
     assert len(runs) == 1 + len(PIPELINES["training"])
     dataset, codec = artifact_digest("dataset", copy / "build" / "dataset"), artifact_digest("codec", tiny_codec)
