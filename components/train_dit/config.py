@@ -42,9 +42,9 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     objective: Literal["rectified_flow", "epsilon"] = "rectified_flow"
-    num_steps: int = Field(default=1470, ge=1)
+    num_steps: int = Field(default=2400, ge=1)
     batch_size: int = Field(default=32, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=2e-3, gt=0)
     warmup_steps: int = Field(default=100, ge=0)
     decay: Literal["cosine", "linear", "constant"] = "cosine"
     final_rate_fraction: float = Field(default=0.0, ge=0, le=1)
@@ -59,11 +59,11 @@ class Config(BaseModel):
     time_std: float = Field(default=1.0, gt=0)
     noise_schedule: Literal["linear", "cosine"] = "linear"
     num_timesteps: int = Field(default=1000, ge=1)
-    hidden_size: int = Field(default=160, ge=4)
-    depth: int = Field(default=4, ge=1)
-    num_heads: int = Field(default=5, ge=1)
+    hidden_size: int = Field(default=256, ge=4)
+    depth: int = Field(default=6, ge=1)
+    num_heads: int = Field(default=4, ge=1)
     mlp_ratio: float = Field(default=4.0, gt=0)
-    patch_size: tuple[int, int, int] = (1, 1, 1)
+    patch_size: tuple[int, int, int] = (1, 2, 2)
     sampling_num_steps: int = Field(default=20, ge=1)
     guidance_scale: float = 3.0
     seed: int = Field(default=0, ge=0)
