@@ -23,6 +23,7 @@ class Config(BaseModel):
         drop_all: Probability of training a step's item without any condition (P8).
         drop_label: Probability of dropping the label alone.
         drop_text: Probability of dropping the caption alone.
+        text_noise: Length of the noise added to a caption's embedding, itself of length 1.
         time_mean: Mean of the logit of rectified flow's times.
         time_std: Standard deviation of the logit of rectified flow's times.
         noise_schedule: Of the epsilon objective.
@@ -42,7 +43,7 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     objective: Literal["rectified_flow", "epsilon"] = "rectified_flow"
-    num_steps: int = Field(default=2400, ge=1)
+    num_steps: int = Field(default=1200, ge=1)
     batch_size: int = Field(default=32, ge=1)
     learning_rate: float = Field(default=2e-3, gt=0)
     warmup_steps: int = Field(default=100, ge=0)
@@ -55,6 +56,7 @@ class Config(BaseModel):
     drop_all: float = Field(default=0.1, ge=0, le=1)
     drop_label: float = Field(default=0.3, ge=0, le=1)
     drop_text: float = Field(default=0.1, ge=0, le=1)
+    text_noise: float = Field(default=0.5, ge=0, le=100)
     time_mean: float = 0.0
     time_std: float = Field(default=1.0, gt=0)
     noise_schedule: Literal["linear", "cosine"] = "linear"

@@ -12,14 +12,14 @@ from xml.sax.saxutils import escape, quoteattr
 from governance.lineage import Edge
 from governance.lineage_report.model import Node
 
-NODE_WIDTH = 184.0
+NODE_WIDTH = 212.0
 STEP_HEIGHT = 34.0
 ARTIFACT_HEIGHT = 50.0
 _GAP_X = 22.0
 _GAP_Y = 34.0
 _BEND_WIDTH = 6.0
 _MARGIN = 14.0
-_TITLE_CHARS = 23
+_TITLE_CHARS = 27
 _SUBTITLE_CHARS = 28
 _ARROW = (
     '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 from model_core.errors import BadDataError
 
@@ -44,6 +45,13 @@ class Condition:
     def dropped(self, *, labels: Bool[Tensor, "batch"], text: Bool[Tensor, "batch"], num_labels: int) -> "Condition":
         """Returns the conditions without the labels and captions marked True."""
         return Condition(labels=self.labels.masked_fill(labels, num_labels), text=self.text, text_mask=self.text_mask & ~text)
+
+    def with_text_noise(self, length: float, generator: torch.Generator) -> "Condition":
+        """Returns the conditions with noise of about this length added to the embeddings, which are scaled to length 1 again."""
+        if length == 0:
+            return self
+        noise = torch.randn(self.text.shape, generator=generator) * (length / max(1, self.text.shape[1]) ** 0.5)
+        return Condition(labels=self.labels, text=functional.normalize(self.text + noise, dim=1), text_mask=self.text_mask)
 
     def require_valid(self, *, num_labels: int, text_dim: int) -> None:
         """Refuses conditions that a network of these dimensions cannot take.

@@ -28,6 +28,8 @@ class TrainingConfig:
         drop_all: Probability that label and caption are both dropped (P8).
         drop_label: Probability that the label alone is dropped, where not both are.
         drop_text: Probability that the caption alone is dropped, where not both are.
+        text_noise: Length of the noise added to a caption's embedding, itself of length 1: it keeps the network from learning
+            pictures by heart from their captions, and gives a meaning to new captions near known ones.
         time_mean: Mean of the logit of rectified flow's times.
         time_std: Standard deviation of the logit of rectified flow's times.
         noise_schedule: Schedule of the epsilon objective.
@@ -54,6 +56,7 @@ class TrainingConfig:
     drop_all: float = 0.1
     drop_label: float = 0.3
     drop_text: float = 0.1
+    text_noise: float = 0.0
     time_mean: float = 0.0
     time_std: float = 1.0
     noise_schedule: Literal["linear", "cosine"] = "linear"
@@ -73,6 +76,8 @@ class TrainingConfig:
         for name in ("drop_all", "drop_label", "drop_text", "ema_decay", "final_rate_fraction"):
             if not 0 <= getattr(self, name) <= 1:
                 raise BadModelError(f"training: {name} is {getattr(self, name)}", hint="choose 0 to 1")
+        if not 0 <= self.text_noise <= 100:
+            raise BadModelError(f"training: text_noise is {self.text_noise}", hint="choose 0 to 100; 0.5 is much")
 
     def hyperparameters(self) -> dict[str, Any]:
         """Returns all that decides the weights: everything but when checkpoints are written."""

@@ -161,7 +161,7 @@ def draw_batch(
         label_probability=config.drop_label,
         text_probability=config.drop_text,
         generator=generator,
-    )
+    ).with_text_noise(config.text_noise, generator)
     return Batch(rows=chosen, x_0=x_0, noise=noise, time=times, condition=condition)
 
 

@@ -47,3 +47,12 @@ def test_embeddings_of_another_width_or_with_nan_are_refused():
     bad = Condition(labels=torch.tensor([0]), text=torch.tensor([[torch.nan, 1]]), text_mask=torch.ones(1).bool())
     with pytest.raises(BadDataError, match="not finite"):
         bad.require_valid(num_labels=7, text_dim=2)
+
+
+def test_text_noise_has_its_length_and_keeps_embeddings_on_the_sphere():
+    text = torch.nn.functional.normalize(torch.randn(200, 384, generator=torch.Generator().manual_seed(1)), dim=1)
+    clean = Condition(labels=torch.zeros(200, dtype=torch.int64), text=text, text_mask=torch.ones(200).bool())
+    noisy = clean.with_text_noise(0.5, torch.Generator().manual_seed(2)).text
+    torch.testing.assert_close(noisy.norm(dim=1), torch.ones(200))
+    assert float((noisy * text).sum(dim=1).mean()) == pytest.approx(1 / (1 + 0.5**2) ** 0.5, abs=0.01)
+    assert clean.with_text_noise(0.0, torch.Generator()) is clean
