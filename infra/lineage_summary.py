@@ -44,9 +44,9 @@ def summarise(subject: str, node: str, graph: LineageGraph, records: Records) ->
         ]
         if wanted := request_text(asset, records):
             first.append(Phrase(text=f" The request was: {wanted}."))
-        return (tuple(first), *_trained(model, sorted(graph.upstream(model)), records, "That model"))
+        return (tuple(first), *_trained(model, graph, records, "That model"))
     if node.startswith("package:"):
-        return _trained(node, sorted(before), records, "This model")
+        return _trained(node, graph, records, "This model")
     if node.startswith("dataset:"):
         return _dataset(node, graph, records)
     if not node:
@@ -60,7 +60,8 @@ def summarise(subject: str, node: str, graph: LineageGraph, records: Records) ->
     )
 
 
-def _trained(package: str, before: Sequence[str], records: Records, lead: str) -> tuple[Sentence, ...]:
+def _trained(package: str, graph: LineageGraph, records: Records, lead: str) -> tuple[Sentence, ...]:
+    before = sorted(_upstream_without_codecs(package, graph))
     step = next((name for name in before if name.endswith("/train_dit") and name in records.steps), None)
     words = [Phrase(text=f"{lead} was trained on "), *_data_phrases(before, records)]
     if step is None:
@@ -68,6 +69,9 @@ def _trained(package: str, before: Sequence[str], records: Records, lead: str) -
     else:
         row = records.steps[step]
         words += [Phrase(text=f", on {_day(row['ended'])}, "), *_by(records.step_actor(step), anchor=step)]
+    behind_codec = sorted(graph.upstream(package) - set(before))
+    if data_sources(behind_codec, records):
+        words += [Phrase(text=" Its codec was trained on "), *_data_phrases(behind_codec, records), Phrase(text=".")]
     versions = records.versions.get(digest_of(package), ())
     if not versions:
         return (tuple(words),)
@@ -76,6 +80,18 @@ def _trained(package: str, before: Sequence[str], records: Records, lead: str) -
         Phrase(text=f"It was registered as {version['name']} version {version['version']} on {_day(version['created'])}."),
     )
     return (tuple(words), registered)
+
+
+def _upstream_without_codecs(node: str, graph: LineageGraph) -> set[str]:
+    """Returns what a node was made from, without what is known only as a codec's past."""
+    reached: set[str] = set()
+    waiting = [node]
+    while waiting:
+        for source in graph.sources(waiting.pop()):
+            if source not in reached and not source.startswith("codec:"):
+                reached.add(source)
+                waiting.append(source)
+    return reached
 
 
 def _dataset(node: str, graph: LineageGraph, records: Records) -> tuple[Sentence, ...]:
