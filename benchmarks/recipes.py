@@ -41,11 +41,28 @@ from model_core.transformer.dit import DiT
 from model_core.transformer.model_config import ModelConfig
 
 RESULTS = Path(__file__).parent / "results" / "default-run.json"
-_PATCH_2 = {"hidden_size": 256, "depth": 6, "num_heads": 4, "batch_size": 32, "learning_rate": 1e-3, "patch_size": (1, 2, 2)}
+_PATCH_2 = {
+    "text_noise": 0.0,
+    "hidden_size": 256,
+    "depth": 6,
+    "num_heads": 4,
+    "batch_size": 32,
+    "learning_rate": 1e-3,
+    "patch_size": (1, 2, 2),
+}
 ARMS: dict[str, dict[str, Any]] = {
     "default": {},
-    "patch-1": {"hidden_size": 160, "depth": 4, "num_heads": 5, "batch_size": 32, "learning_rate": 1e-3, "patch_size": (1, 1, 1)},
+    "patch-1": {
+        "text_noise": 0.0,
+        "hidden_size": 160,
+        "depth": 4,
+        "num_heads": 5,
+        "batch_size": 32,
+        "learning_rate": 1e-3,
+        "patch_size": (1, 1, 1),
+    },
     "patch-1-batch-16": {
+        "text_noise": 0.0,
         "hidden_size": 160,
         "depth": 4,
         "num_heads": 5,
@@ -62,6 +79,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "patch-2-slow-ema": {**_PATCH_2, "ema_decay": 0.999},
     "patch-2-late-times": {**_PATCH_2, "time_mean": 0.5},
     "patch-2-weight-decay": {**_PATCH_2, "weight_decay": 0.1},
+    "no-text-noise": {"text_noise": 0.0},
     "text-noise-0.5": {"text_noise": 0.5},
     "text-noise-0.7": {"text_noise": 0.7},
     "text-noise-1": {"text_noise": 1.0},
