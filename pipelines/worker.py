@@ -5,6 +5,7 @@ stays out of the process that keeps the run's record.
 """
 
 import json
+import signal
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -19,6 +20,8 @@ def main(job_path: str) -> None:
         job_path: JSON with ``pipeline``, ``home``, ``runner`` and ``arguments``.
     """
     exit_with_parent()
+    # A shell starts background jobs with SIGINT ignored, and that is inherited; here and in the steps it has to work.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     from kfp import local
 
     job = json.loads(Path(job_path).read_text(encoding="utf-8"))

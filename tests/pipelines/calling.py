@@ -51,7 +51,13 @@ def start(home: Path, *arguments: object) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=_heed_interrupts,  # noqa: PLW1509 - one call, no lock
     )
+
+
+def _heed_interrupts() -> None:
+    """Undoes what a shell does to background jobs, which the tests may be part of: SIGINT is ignored there."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def finish(process: subprocess.Popen[str]) -> Called:
