@@ -7,12 +7,13 @@ BIN := $(VENV)/bin
 LOCK := infra/requirements.lock
 TORCH := torch==2.13.0
 STAMP := $(VENV)/.installed
+TEAM ?= .groundswell-team
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run test lint types unit shipped-codec lock clean
+.PHONY: help run test lint types unit shipped-codec lock images base-image image-locks team-images team-secrets team-up team-down clean
 
 help:  ## Shows this list.
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 $(STAMP): $(LOCK) pyproject.toml
 	@echo "==> setting up $(VENV) (a few minutes, once)"
@@ -43,7 +44,7 @@ types: $(STAMP)
 
 unit: $(STAMP)
 	@echo "==> tests"
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --cov --cov-report=term:skip-covered -n 2 --dist loadgroup
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --cov --cov-report=term:skip-covered -n 2 --dist loadfile
 
 shipped-codec: $(STAMP)  ## Trains the shipped codec again, and writes it with its evidence to infra/codecs (half an hour).
 	@$(BIN)/groundswell --home build/codec-home run codec -S data.size=64 -S data.categories=[]
@@ -52,6 +53,30 @@ shipped-codec: $(STAMP)  ## Trains the shipped codec again, and writes it with i
 lock: $(STAMP)  ## Resolves the lock anew.
 	@$(BIN)/python -m pip install -q uv
 	@$(BIN)/uv pip compile -q pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o $(LOCK)
+
+images: $(STAMP)  ## Builds the container images. ENGINE=podman, BASE=an image with Python, IMAGES="platform": as you like.
+	@$(BIN)/python -m infra.images.build --engine "$(ENGINE)" --base "$(BASE)" $(IMAGES)
+
+base-image: $(STAMP)  ## Makes a base image with debootstrap, where no registry is at hand (as root).
+	@$(BIN)/python -m infra.images.build --engine "$(ENGINE)" --base-only
+
+image-locks: $(STAMP)  ## Resolves the images' locks anew, within infra/requirements.lock.
+	@$(BIN)/python -m pip install -q uv
+	@$(BIN)/python -m infra.images.locks
+
+team-images: $(STAMP)  ## Builds the images of a team's server, PostgreSQL's too (as root).
+	@$(BIN)/python -m infra.images.build --engine "$(ENGINE)" --base "$(BASE)" platform mlflow objects
+	@$(BIN)/python -m infra.team.images --engine "$(ENGINE)"
+
+team-secrets: $(STAMP)  ## Makes the secrets of a team's server in TEAM (.groundswell-team), once.
+	@$(BIN)/python -m infra.team.secrets "$(TEAM)"
+
+team-up:  ## Starts a team's server with podman: PostgreSQL, an object store, MLflow, and the platform.
+	@podman secret inspect groundswell > /dev/null 2>&1 || podman secret create groundswell "$(TEAM)/podman.json"
+	@podman kube play infra/team/team.yaml
+
+team-down:  ## Stops it; its volumes stay.
+	@podman kube down infra/team/team.yaml
 
 clean:  ## Removes what was built; keeps the home (.groundswell) and the environment.
 	@rm -rf build .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.*

@@ -10,6 +10,9 @@ from typing import Any
 
 from components.runtime import RunContext, describe_error, run_step
 from infra.home import Home
+from infra.locking import is_locked
+from infra.processes import exit_when
+from infra.run_records import lock_path, stop_path
 from infra.runs import get_run
 from infra.settings import Settings
 
@@ -42,6 +45,8 @@ def run_component(
     """
     opened = Home.open(Settings.load(Path(home)), create=False)
     _log_to(opened.run_folder(run_id) / "logs" / f"{step}.log")
+    if opened.settings.images:
+        _exit_with_run(opened, run_id)
     try:
         with opened.database.read() as connection:
             row = get_run(connection, run_id)
@@ -53,13 +58,19 @@ def run_component(
             declared={name: artifact.metadata["digest"] for name, artifact in inputs.items() if "digest" in artifact.metadata},
         )
     except BaseException as error:  # noqa: BLE001 - recorded by the runtime; kfp wants an exit code
-        problem = describe_error(error)
-        traceback.print_exc()
-        print(f"error: {problem.diagnosis}", file=sys.stderr, flush=True)  # noqa: T201 - the step's log
+        told = f"{traceback.format_exc()}error: {describe_error(error).diagnosis}"
+        print(opened.settings.redact(told), file=sys.stderr, flush=True)  # noqa: T201 - the step's log
         raise SystemExit(_FAILED) from None
     for name, reference in made.items():
         outputs[name].uri = str(reference.path)
         outputs[name].metadata.update({"digest": reference.digest, "kind": reference.kind})
+
+
+def _exit_with_run(home: Home, run_id: str) -> None:
+    """Ends this process, which no signal from outside its container reaches, when its run is stopped or its keeper is gone."""
+    stop, held = stop_path(home, run_id), lock_path(home, run_id)
+    can_see_locks = is_locked(held)  # not from a virtual machine
+    exit_when(lambda: stop.exists() or (can_see_locks and not is_locked(held)))
 
 
 def _log_to(path: Path) -> None:

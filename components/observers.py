@@ -20,7 +20,7 @@ from governance.canonical import canonical_digest, canonical_text, decimals
 from infra.home import Home
 from infra.lineage import record_event
 from infra.progress import ProgressFile
-from infra.runs import StepError
+from infra.runs import PIPELINE_RUNNERS, StepError
 from infra.source_digest import lock_digest
 from infra.tables import artifacts, runs, steps
 
@@ -63,7 +63,13 @@ class StepContext:
             "platform": f"{sys.platform}-{platform.machine()}",
             "host": platform.node(),
             "accelerator": _accelerator(),
+            **self._image,
         }
+
+    @property
+    def _image(self) -> dict[str, str]:
+        name, _, digest = self.home.settings.images.get(self.spec.name, "").rpartition("@")
+        return {"image": name, "image_digest": digest} if digest else {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -336,6 +342,6 @@ def _parent_run(context: StepContext) -> str | None:
     while True:
         with context.home.database.read() as connection:
             row = connection.execute(query).first()
-        if row is None or row.mlflow_run_id is not None or row.runner != "subprocess" or time.monotonic() > deadline:
+        if row is None or row.mlflow_run_id is not None or row.runner not in PIPELINE_RUNNERS or time.monotonic() > deadline:
             return row.mlflow_run_id if row else None
         time.sleep(0.2)

@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from types import FrameType, ModuleType
@@ -89,6 +89,7 @@ def run_step(
     except BaseException as error:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         problem = describe_error(error)
+        problem = replace(problem, diagnosis=run.home.settings.redact(problem.diagnosis))
         progress.ended(status, problem.diagnosis)
         recorder.failed(status, problem)
         metrics.ended(status, work_s=0.0)

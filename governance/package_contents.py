@@ -34,7 +34,6 @@ class PackageSources:
         num_items: Items of the dataset by split.
         licences: Items of the dataset by licence.
         code_digests: Digests of the code by what it did, such as the step's name.
-        libraries: Versions of the libraries that computed it, by name.
     """
 
     model: Path
@@ -46,7 +45,6 @@ class PackageSources:
     num_items: Mapping[str, int]
     licences: Mapping[str, int]
     code_digests: Mapping[str, str] = field(default_factory=dict)
-    libraries: Mapping[str, str] = field(default_factory=dict)
 
 
 def build_package(out: Path, sources: PackageSources, *, name: str) -> str:
@@ -102,7 +100,6 @@ def package_config(sources: PackageSources, model: Mapping[str, Any], dataset: M
             "licences": dict(sources.licences),
         },
         "code": dict(sources.code_digests),
-        "libraries": dict(sources.libraries),
     }
     clash = sorted(set(added) & set(model))
     if clash:

@@ -6,36 +6,24 @@ its ledger entries their indices under that lock, and holds it to the commit. Ro
 
 import secrets
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, text, update
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy import Connection, Engine, insert, select, update
 
-from governance.errors import IntegrityError
+from governance.errors import BadRecordError, IntegrityError
 from governance.ledger import SALT_BYTES, SYSTEM, LedgerEntry, commitment, format_time
 from governance.merkle import extend, leaf_hash
 from infra.database_errors import translated_errors
-from infra.errors import BackendUnavailableError, BadSettingError
+from infra.engines import BEGIN_IMMEDIATE, make_engine, parse_url, shown_name
 from infra.ledger_nodes import StoredNodes, insert_nodes
-from infra.tables import commitments, ledger_entries, ledger_head, metadata
+from infra.schema import HEAD, create_schema, lock_schema, read_revision, upgrade_schema
+from infra.tables import commitments, ledger_entries, ledger_head
 
 BUSY_TIMEOUT_S = 60.0
-_BEGIN = "groundswell_begin"
-_APPEND_ONLY = ("gs_ledger_entries", "gs_ledger_nodes", "gs_ledger_checkpoints")
-_KEY_MATCHES = {
-    "gs_ledger_entries": '"index" = NEW."index"',
-    "gs_ledger_nodes": "level = NEW.level AND position = NEW.position",
-    "gs_ledger_checkpoints": "size = NEW.size",
-}
 
 Clock = Callable[[], datetime]
 TokenBytes = Callable[[int], bytes]
@@ -98,8 +86,10 @@ class UnitOfWork:
         """Keeps a text beside the ledger, where it can be erased, and returns its salted SHA-256 for the ledger.
 
         Raises:
-            BadRecordError: The text has no UTF-8 form.
+            BadRecordError: The text has no UTF-8 form, or holds a NUL, which PostgreSQL cannot.
         """
+        if "\0" in value:
+            raise BadRecordError("a text holds a NUL character", hint="write it without")
         salt = self._token_bytes(SALT_BYTES)
         digest = commitment(value, salt)
         self.connection.execute(insert(commitments).values(commitment=digest, salt=salt.hex(), value=value))
@@ -139,23 +129,24 @@ class Database:
         token_bytes: TokenBytes = secrets.token_bytes,
         busy_timeout_s: float = BUSY_TIMEOUT_S,
     ) -> Self:
-        """Opens a database and creates the tables that it lacks.
+        """Opens a database; makes its tables where it has none, and brings an older schema up to date.
 
         Args:
-            url: An SQLAlchemy URL, such as ``sqlite:////home/groundswell.db``.
+            url: Such as ``sqlite:////home/groundswell.db`` or ``postgresql://user:password@host/database``.
             clock: Gives the time of entries.
             token_bytes: Gives the salts of commitments; must be unpredictable.
             busy_timeout_s: How long to wait for another writer.
 
         Raises:
             BadSettingError: The URL names no file and no known server.
-            BackendUnavailableError: The database cannot be reached, written or locked.
+            BackendUnavailableError: The database cannot be reached, written or locked, or is of a newer groundswell.
             IntegrityError: The file is no database, or a damaged one.
         """
-        database = cls(_create_engine(_parse_url(url), busy_timeout_s), clock=clock, token_bytes=token_bytes)
+        engine = make_engine(parse_url(url), busy_timeout_s=busy_timeout_s)
+        database = cls(engine, clock=clock, token_bytes=token_bytes)
         try:
             with translated_errors(database.name):
-                _create_tables(database.engine)
+                database._prepare_schema()
         except BaseException:
             database.close()
             raise
@@ -163,9 +154,8 @@ class Database:
 
     @property
     def name(self) -> str:
-        """The database as errors name it: the file's path, or the URL without its password."""
-        url = self.engine.url
-        return str(url.database) if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
+        """The database as errors name it: the file's path, or the URL without user, password and options."""
+        return shown_name(self.engine.url)
 
     @contextmanager
     def unit_of_work(self) -> Iterator[UnitOfWork]:
@@ -180,12 +170,8 @@ class Database:
             raise RuntimeError("a unit of work inside a unit of work")
         self._active.inside = True
         try:
-            with (
-                translated_errors(self.name),
-                self.engine.connect().execution_options(**{_BEGIN: "BEGIN IMMEDIATE"}) as connection,
-                connection.begin(),
-            ):
-                uow = UnitOfWork(connection, size=_lock_head(connection), clock=self._clock, token_bytes=self._token_bytes)
+            with translated_errors(self.name), self._transaction() as connection:
+                uow = self._lock_ledger(connection)
                 yield uow
                 uow.flush()
         finally:
@@ -210,6 +196,30 @@ class Database:
                     if on_sqlite:
                         connection.exec_driver_sql("PRAGMA query_only = 0")
 
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        with self.engine.connect().execution_options(**BEGIN_IMMEDIATE) as connection, connection.begin():
+            yield connection
+
+    def _lock_ledger(self, connection: Connection) -> UnitOfWork:
+        return UnitOfWork(connection, size=_lock_head(connection), clock=self._clock, token_bytes=self._token_bytes)
+
+    def _prepare_schema(self) -> None:
+        """Makes the tables, or migrates them in one transaction with the ledger entry that says so."""
+        with self.engine.connect() as connection:
+            if read_revision(connection, self.name) == HEAD:
+                return
+        with self._transaction() as connection:
+            lock_schema(connection)
+            revision = read_revision(connection, self.name)
+            if revision is None:
+                create_schema(connection)
+            elif revision != HEAD:
+                uow = self._lock_ledger(connection)  # before any table is, as every unit of work does
+                upgrade_schema(connection, self.name, revision)
+                uow.append("schema.migrated", "schema", {"from": revision, "to": HEAD})
+                uow.flush()
+
     def close(self) -> None:
         """Closes every idle connection; the object can be used again."""
         self.engine.dispose()
@@ -219,90 +229,6 @@ class Database:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-
-
-def _parse_url(url: str) -> URL:
-    try:
-        parsed = make_url(url)
-        parsed.get_dialect()
-    except (ArgumentError, NoSuchModuleError, ImportError) as error:
-        raise BadSettingError(
-            "the database URL cannot be used", hint="write sqlite:////path/to/groundswell.db or postgresql+psycopg://..."
-        ) from error
-    if parsed.get_backend_name() == "sqlite" and parsed.database in {None, "", ":memory:"}:
-        raise BadSettingError("a database in memory keeps no record", hint="name a file: sqlite:////path/to/groundswell.db")
-    return parsed
-
-
-def _create_engine(url: URL, busy_timeout_s: float) -> Engine:
-    try:
-        if url.get_backend_name() != "sqlite":
-            return create_engine(url, pool_pre_ping=True)
-        engine = create_engine(url, connect_args={"timeout": busy_timeout_s})
-    except ImportError as error:
-        raise BadSettingError(f"no driver for {url.drivername} is installed", hint="install one, such as psycopg") from error
-
-    @event.listens_for(engine, "connect")
-    def configure(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-        connection.isolation_level = None  # the driver emits no BEGIN of its own
-        cursor = connection.cursor()
-        _set_wal(cursor, Path(str(url.database)), deadline=time.monotonic() + busy_timeout_s)
-        cursor.execute("PRAGMA synchronous = FULL")
-        cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN"))
-
-    return engine
-
-
-def _set_wal(cursor: Any, path: Path, *, deadline: float) -> None:
-    """Switches to WAL; SQLite does not wait by itself for others who open the new file at the same time."""
-    import sqlite3
-
-    while True:
-        try:
-            mode = cursor.execute("PRAGMA journal_mode").fetchone()[0]
-            if mode != "wal":
-                mode = cursor.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorname not in {"SQLITE_BUSY", "SQLITE_BUSY_RECOVERY"} or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-            continue
-        if mode != "wal":
-            raise BackendUnavailableError(
-                f"{path} cannot be kept in WAL mode (it is {mode})", hint="put the home on a local disk, not on a network share"
-            )
-        return
-
-
-def _create_tables(engine: Engine) -> None:
-    with engine.connect() as connection:
-        if metadata.tables.keys() <= set(inspect(connection).get_table_names()):
-            return
-    with engine.connect().execution_options(**{_BEGIN: "BEGIN IMMEDIATE"}) as connection, connection.begin():
-        if connection.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(7310579)"))
-        metadata.create_all(connection)
-        if connection.dialect.name == "sqlite":
-            _create_triggers(connection)
-        if connection.execute(select(ledger_head.c.id)).first() is None:
-            connection.execute(insert(ledger_head).values(id=1, size=0))
-
-
-def _create_triggers(connection: Connection) -> None:
-    """Refuses to change or delete what is append-only; INSERT OR REPLACE too, which fires no delete trigger."""
-    for table in _APPEND_ONLY:
-        refuse = f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
-        for verb in ("UPDATE", "DELETE"):
-            connection.exec_driver_sql(
-                f"CREATE TRIGGER IF NOT EXISTS {table}_no_{verb.lower()} BEFORE {verb} ON {table} {refuse}"
-            )
-        exists = f"WHEN EXISTS (SELECT 1 FROM {table} WHERE {_KEY_MATCHES[table]})"  # noqa: S608  # constants
-        connection.exec_driver_sql(f"CREATE TRIGGER IF NOT EXISTS {table}_no_replace BEFORE INSERT ON {table} {exists} {refuse}")
 
 
 def _lock_head(connection: Connection) -> int:

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from sqlalchemy import inspect
+from sqlalchemy import inspect, select
 
+from governance.ledger import parse_entry
 from infra.database import Database
 from infra.errors import BackendUnavailableError, BadSettingError
 from infra.identities import initialise_home
-from infra.keys import PACKAGE_KEY, Keys
+from infra.keys import LOG_KEY, PACKAGE_KEY, Keys
+from infra.mlflow_client import is_server, other_database
 from infra.settings import Settings, child_environment, user_name
+from infra.tables import ledger_entries
 
 SHIPPED = "shipped"
 
@@ -40,11 +43,12 @@ class Home:
             create: Whether to make a home where there is none.
 
         Raises:
-            BadSettingError: There is no home, and none is to be made.
+            BadSettingError: There is no home, and none is to be made; or its keys are not those of its database.
             BackendUnavailableError: The folder or the database cannot be written.
             IntegrityError: The database is damaged.
         """
         path = settings.home
+        settings.export()
         if not create and not (path / "keys").is_dir():
             raise BadSettingError(
                 f"there is no home at {path}", hint="`groundswell run training` makes one; or name it with --home"
@@ -55,9 +59,16 @@ class Home:
             raise BackendUnavailableError(
                 f"the home {path} cannot be made: {error.strerror}", hint="name another with --home"
             ) from error
-        home = cls(settings=settings, database=Database.open(settings.database_url), keys=Keys.create(path / "keys"))
-        initialise_home(home.database, home.keys, admin_name=user_name())
-        return home
+        database = Database.open(settings.database_url)
+        try:
+            _check_keys(database, path / "keys")
+            keys = Keys.create(path / "keys")
+            initialise_home(database, keys, admin_name=user_name())
+            _check_keys(database, path / "keys")  # another host may have made its home on the same new database
+        except BaseException:
+            database.close()
+            raise
+        return cls(settings=settings, database=database, keys=keys)
 
     @property
     def path(self) -> Path:
@@ -90,6 +101,11 @@ class Home:
         return self.path / "quarantine"
 
     @property
+    def package_cache(self) -> Path:
+        """Packages by root digest that were brought here from a remote store."""
+        return self.path / "cache" / "packages"
+
+    @property
     def runs_dir(self) -> Path:
         """Logs and progress of runs."""
         return self.path / "runs"
@@ -110,20 +126,30 @@ class Home:
 
     @cached_property
     def has_mlflow_schema(self) -> bool:
-        """Whether MLflow's tables are in the database."""
-        return bool(inspect(self.database.engine).has_table("registered_models"))
+        """Whether MLflow's tables are in the database, whoever made them."""
+        with self.database.read() as connection:
+            return bool(inspect(connection).has_table("registered_models"))
 
     def begin_mlflow_schema(self) -> None:
-        """Begins to make MLflow's tables, in a process of its own; whoever needs them first waits for it."""
+        """Begins to make MLflow's tables, in a process of its own; whoever needs them first waits for it.
+
+        Where an MLflow server stands before the database, making them is the server's business.
+
+        Raises:
+            BackendUnavailableError: There is a server, but its tables are not in the database.
+        """
+        if self.has_mlflow_schema:
+            return
         uri = self.settings.mlflow_tracking_uri
-        if uri.partition(":")[0] not in {"http", "https"} and not self.has_mlflow_schema:
-            subprocess.Popen(
-                [sys.executable, "-m", "infra.mlflow_init", uri, self.settings.artifact_root],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env=child_environment(),
-            )
+        if is_server(uri):
+            raise other_database(uri, self.database.name)
+        subprocess.Popen(
+            [sys.executable, "-m", "infra.mlflow_init", str(self.path)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=child_environment(),
+        )
 
     def codec_folder(self, codec: str) -> Path:
         """Returns the folder of a codec.
@@ -144,3 +170,18 @@ class Home:
                 f"there is no codec at {folder}", hint="`groundswell run codec` trains one; its outcome names the folder"
             )
         return folder
+
+
+def _check_keys(database: Database, folder: Path) -> None:
+    """Refuses a home on the database of another: its checkpoints and packages would be signed by keys that nobody knows."""
+    with database.read() as connection:
+        columns = ledger_entries.c
+        query = select(columns.entry).where(columns.subject == f"key:{LOG_KEY}").order_by(columns.index.desc()).limit(1)
+        data = connection.execute(query).scalar()
+    path = folder / "public" / f"{LOG_KEY}.pem"
+    known = parse_entry(bytes(data)).details.get("public_key_pem") if data is not None else None
+    if known is not None and not (path.is_file() and path.read_text(encoding="utf-8") == known):
+        raise BadSettingError(
+            f"the keys in {folder} are not those of database {database.name}",
+            hint="hosts on one database share one home's keys: copy that home's keys folder here",
+        )

@@ -120,7 +120,13 @@ def find_identity(database: Database, id_or_name: str) -> Identity:
     Raises:
         UnknownSubjectError: There is none, or the name was erased.
     """
-    everyone = list_identities(database)
+    with database.read() as connection:
+        return find_identity_in(connection, id_or_name)
+
+
+def find_identity_in(connection: Connection, id_or_name: str) -> Identity:
+    """Returns the identity that a person means, as `find_identity` does, as an open transaction sees it."""
+    everyone = _select(connection)
     found = [i for i in everyone if i.identity_id == id_or_name] or [i for i in everyone if i.name == id_or_name and i.is_active]
     if not found:
         raise UnknownSubjectError(

@@ -59,7 +59,20 @@ def verify_ledger(db: Database, public_key: Ed25519PublicKey, progress: VerifyPr
         BackendUnavailableError: The database is locked or gone.
     """
     with db.read() as connection:
-        return _Verification(connection, public_key, progress).run()
+        return verify_connection(connection, public_key, progress)
+
+
+def verify_connection(
+    connection: Connection, public_key: Ed25519PublicKey, progress: VerifyProgress | None = None
+) -> VerifyReport:
+    """Checks what `verify_ledger` checks, as a transaction sees it that is open already.
+
+    Args:
+        connection: A connection in a transaction that nobody else changes the ledger under.
+        public_key: The log's key.
+        progress: Told how far it has come.
+    """
+    return _Verification(connection, public_key, progress).run()
 
 
 class _Verification:

@@ -27,6 +27,8 @@ def resolve_subject(db: Database, text: str) -> str:
     Raises:
         UnknownSubjectError: Nothing, or more than one thing, is recorded by that name.
     """
+    if "\0" in text:  # in no record: PostgreSQL has no such text
+        raise UnknownSubjectError(f"nothing is recorded by the name {text!r:.200}", hint=_HINT)
     with db.read() as connection:
         for candidates in (_subjects(connection, text), _versions(connection, text), _aliases(connection, text)):
             if candidates:

@@ -1,4 +1,7 @@
-"""The tracking port of a step on MLflow: calls return at once, a background thread imports MLflow and writes in batches."""
+"""The tracking port of a step on MLflow: calls return at once, a background thread imports MLflow and writes in batches.
+
+Files go to the run's artifact location directly, whatever kind of store that is; a server before MLflow only records the run.
+"""
 
 import json
 import queue
@@ -12,8 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.errors import BackendUnavailableError
-from infra.mlflow_client import connect, ensure_experiment, unavailable
+from governance.errors import GovernanceError
+from infra.errors import InfraError
+from infra.mlflow_client import connect, ensure_experiment
+from infra.mlflow_errors import unavailable
+from infra.objects.store import Store, open_store
 
 ParentRun = str | None | Callable[[], str | None]
 
@@ -85,6 +91,7 @@ class MlflowTracking:
         self._parent_run_id = parent_run_id
         self._clock = clock
         self._waiting: queue.SimpleQueue[_Operation] = queue.SimpleQueue()
+        self._unwritten: list[_Operation] = []
         self._logged_params: set[str] = set()
         self._spool: tempfile.TemporaryDirectory[str] | None = None
         self._num_spooled = 0
@@ -167,7 +174,7 @@ class MlflowTracking:
         elif self._spool is not None:
             self._spool.cleanup()
         if self._error is not None and status == _FINISHED:
-            if isinstance(self._error, BackendUnavailableError):
+            if isinstance(self._error, (InfraError, GovernanceError)):
                 raise self._error
             raise unavailable(self._tracking_uri, self._error) from self._error
         return self._mlflow_run_id
@@ -175,28 +182,45 @@ class MlflowTracking:
     def _work(self) -> None:
         try:
             client = connect(self._tracking_uri, self._artifact_root)
-            run_id = self._create_run(client)
-            self._mlflow_run_id = run_id
+            info = self._create_run(client)
+            self._mlflow_run_id = run_id = str(info.run_id)
             self._created.set()
+            store = open_store(info.artifact_uri)
+            self._try(store.check)  # imports what it needs beside the work, not at its end
             while not self._ending.wait(_PAUSE_S):
-                self._write(client, run_id)
-            self._write(client, run_id)
+                self._try(lambda: self._write(client, run_id, store))
+            self._write(client, run_id, store)
             client.set_terminated(run_id, self._status)
         except Exception as error:  # noqa: BLE001 - whatever it is, `finish` tells it
             self._error = self._error or error
         finally:
             self._created.set()
 
-    def _create_run(self, client: Any) -> str:
+    def _create_run(self, client: Any) -> Any:
         parent = self._parent_run_id() if callable(self._parent_run_id) else self._parent_run_id
         tags = {**self._tags, "mlflow.parentRunId": parent} if parent else self._tags
         experiment_id = ensure_experiment(client, self._experiment, self._artifact_root)
-        return str(client.create_run(experiment_id, start_time=int(self._clock() * 1000), tags=tags).info.run_id)
+        return client.create_run(experiment_id, start_time=int(self._clock() * 1000), tags=tags).info
 
-    def _write(self, client: Any, run_id: str) -> None:
+    def _try(self, work: Callable[[], None]) -> None:
+        """Does what can be done again: what fails now, since a server restarts, say, is told only if it fails at the end too."""
+        try:
+            work()
+        except Exception:  # noqa: BLE001 - whatever it is, the last attempt tells it
+            return
+
+    def _write(self, client: Any, run_id: str, store: Store) -> None:
+        self._unwritten += self._drain()
+        self._write_batches(client, run_id, self._unwritten)
+        logged = [operation for operation in self._unwritten if isinstance(operation, _Artifact)]
+        files = {f"{one.folder}/{name}".lstrip("/"): path for one in logged for name, path in _files(one.path).items()}
+        if files:
+            store.put(files, lambda *_: None)
+        self._unwritten.clear()
+
+    def _write_batches(self, client: Any, run_id: str, operations: list[_Operation]) -> None:
         from mlflow.entities import Metric, Param
 
-        operations = self._drain()
         params = [Param(key, value) for o in operations if isinstance(o, _Params) for key, value in o.values.items()]
         metrics = [
             Metric(key, v, o.time_ms, o.step) for o in operations if isinstance(o, _Metrics) for key, v in o.values.items()
@@ -206,9 +230,7 @@ class MlflowTracking:
         for start in range(0, len(metrics), _MAX_METRICS):
             client.log_batch(run_id, metrics=metrics[start : start + _MAX_METRICS])
         for operation in operations:
-            if isinstance(operation, _Artifact):
-                client.log_artifact(run_id, str(operation.path), operation.folder or None)
-            elif isinstance(operation, _Inputs) and operation.subjects:
+            if isinstance(operation, _Inputs) and operation.subjects:
                 client.log_inputs(
                     run_id, datasets=[_dataset_input(name, subject) for name, subject in operation.subjects.items()]
                 )
@@ -228,6 +250,12 @@ def _dataset_input(name: str, subject: str) -> Any:
     digest = subject.rpartition(":")[2]
     dataset = Dataset(name, digest[:_MAX_DIGEST_LENGTH], "groundswell", json.dumps({"subject": subject}))
     return DatasetInput(dataset, [InputTag("mlflow.data.context", name), InputTag("groundswell.digest", digest)])
+
+
+def _files(path: Path) -> dict[str, Path]:
+    """Returns a file, or the files of a folder, by their names as artifacts."""
+    found = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+    return {one.relative_to(path.parent).as_posix(): one for one in found}
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

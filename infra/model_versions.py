@@ -2,18 +2,22 @@
 
 import json
 import re
+import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqlalchemy import Connection, Row, column, inspect, select, table
 
 from governance.errors import IntegrityError, UnknownSubjectError
 from infra.database import Database
+from infra.locking import lock
 from infra.model_package import ModelPackage, open_package
+from infra.objects.store import get_tree, is_remote, local_path
 from infra.tables import model_versions
 
 _SPECIFIER = re.compile(r"(?P<name>[^/@\s]+)(?:/(?P<version>[1-9][0-9]{0,8})|@(?P<alias>[A-Za-z0-9._-]+))")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _DELETED = "Deleted_Internal"
 
 # MLflow's own tables.
@@ -30,7 +34,7 @@ class ModelVersion:
         name: The model's name.
         version: Its version.
         root_digest: The root digest of its package.
-        location: Where the package is.
+        location: Where the package is: a folder, or the URL of a place on a remote store, without credentials.
         run_id: The run that registered it.
         metrics: Evaluation metrics.
         inputs: Digests of what it was made from, by name.
@@ -101,13 +105,40 @@ def list_versions(db: Database) -> list[ModelVersion]:
         return [_version(connection, row) for row in rows]
 
 
-def open_version(version: ModelVersion, public_key_pem: Path) -> ModelPackage:
+def open_version(version: ModelVersion, public_key_pem: Path, cache: Path) -> ModelPackage:
     """Opens the package of a registered version after verifying all of it.
 
+    A package on a remote store is brought into the cache first. What is in the cache is verified each time, and brought anew if
+    it was damaged; the store is not asked as long as it verifies.
+
+    Args:
+        version: The version.
+        public_key_pem: The public half of the package-signing key.
+        cache: Where packages from remote stores are kept, by root digest.
+
     Raises:
-        IntegrityError: The package is not what was registered.
+        IntegrityError: The package is not what was registered, naming the file.
+        BackendUnavailableError: The store cannot be reached.
     """
-    return open_package(Path(version.location), expected_digest=version.root_digest, public_key_pem=public_key_pem)
+    digest = version.root_digest
+    if not is_remote(version.location):
+        return open_package(local_path(version.location), expected_digest=digest, public_key_pem=public_key_pem)
+    if not _DIGEST.fullmatch(digest):
+        raise IntegrityError(f"the root digest of {version.name}/{version.version} is none: {digest!r:.80}")
+    folder, partial = cache / digest, cache / f"{digest}.partial"
+    with lock(cache / f"{digest}.lock"):
+        try:
+            return open_package(folder, expected_digest=digest, public_key_pem=public_key_pem)
+        except IntegrityError:
+            shutil.rmtree(folder, ignore_errors=True)
+        get_tree(version.location, partial)
+        try:
+            package = open_package(partial, expected_digest=digest, public_key_pem=public_key_pem)
+        except IntegrityError:
+            shutil.rmtree(partial)
+            raise
+        partial.rename(folder)
+        return replace(package, folder=folder)
 
 
 def reconcile(db: Database) -> Reconciliation:

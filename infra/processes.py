@@ -18,16 +18,28 @@ def exit_with_parent(*, patience_s: float = 30.0) -> None:
         patience_s: How long to wait before killing.
     """
     parent = os.getppid()
+    exit_when(lambda: os.getppid() != parent, patience_s=patience_s)
+
+
+def exit_when(condition: Callable[[], bool], *, patience_s: float = 30.0) -> None:
+    """Interrupts this process when a condition holds, and kills it if it does not stop by itself.
+
+    A process that leads a process group takes the group with it.
+
+    Args:
+        condition: Asked twice a second, in a thread of its own.
+        patience_s: How long to wait before killing.
+    """
     send = os.killpg if os.getpgid(0) == os.getpid() else os.kill
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while not condition():
             time.sleep(_POLL_S)
         send(os.getpid(), signal.SIGINT)
         time.sleep(patience_s)
         send(os.getpid(), signal.SIGKILL)
 
-    threading.Thread(target=watch, name="exit-with-parent", daemon=True).start()
+    threading.Thread(target=watch, name="exit-when", daemon=True).start()
 
 
 def stop_group(group: int, *, patience_s: float, sleep: Callable[[float], None] = time.sleep) -> None:

@@ -202,7 +202,7 @@ def _digests(value: Any) -> Iterator[str]:
 
 def _rows(connection: Connection, table: Table) -> Iterator[Mapping[str, Any]]:
     order = list(table.primary_key.columns)
-    result = connection.execution_options(yield_per=_BATCH).execute(select(table).order_by(*order))
+    result = connection.execute(select(table).order_by(*order), execution_options={"yield_per": _BATCH})
     for row in result:
         yield dict(zip(table.columns.keys(), row, strict=True))
 

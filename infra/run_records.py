@@ -32,7 +32,7 @@ def begin_run(
         home: The home.
         run_id: A UUID.
         pipeline: The pipeline's name.
-        runner: What runs its steps: ``subprocess``, ``dvc``, ``in-process``.
+        runner: What runs its steps: ``subprocess``, ``docker``, ``dvc``, ``in-process``.
         params: Its parameters.
         actor: The identity that started it.
         inputs: Subjects of the artifacts that it is given.
@@ -101,6 +101,11 @@ def set_mlflow_run(home: "Home", *, run_id: str, mlflow_run_id: str) -> None:
 def lock_path(home: "Home", run_id: str) -> Path:
     """Returns the file that whoever runs a run keeps locked."""
     return home.run_folder(run_id) / "lock"
+
+
+def stop_path(home: "Home", run_id: str) -> Path:
+    """Returns the file whose presence ends a run's steps that no signal reaches, those in containers."""
+    return home.run_folder(run_id) / "stop"
 
 
 def end_dead_runs(home: "Home") -> list[RunRow]:

@@ -10,6 +10,8 @@ from sqlalchemy import Connection, Row, select
 from governance.errors import UnknownSubjectError
 from infra.tables import runs, steps
 
+# Runs of a whole pipeline, which one MLflow run stands for, by these; others are of single steps.
+PIPELINE_RUNNERS = ("subprocess", "docker")
 _MIN_PREFIX = 6
 
 

@@ -19,6 +19,9 @@ from sqlalchemy import (
 
 metadata = MetaData()
 
+# The revision of these tables (see `infra.schema`), as alembic keeps it; MLflow's own is in `alembic_version`.
+schema_version = Table("gs_alembic_version", metadata, Column("version_num", String(32), primary_key=True))
+
 # The ledger. `head` has one row, whose lock serialises every unit of work on PostgreSQL.
 ledger_head = Table(
     "gs_ledger_head",

@@ -83,12 +83,10 @@ def generate(home: Home, request: GenerateRequest, *, actor: str, on_view: OnVie
     """
     if request.prompt is None and request.label is None:
         raise BadSettingError("neither a prompt nor a label is given", hint="add --prompt TEXT or --label NAME")
-    from infra.model_package import open_package
-    from infra.model_versions import find_version
+    from infra.model_versions import find_version, open_version
 
     version = find_version(home.database, request.model)
-    package = Path(version.location)
-    open_package(package, expected_digest=version.root_digest, public_key_pem=home.package_public_key)
+    package = open_version(version, home.package_public_key, home.package_cache).folder
     began = time.time()
     config = _config(request)
     params = {STEP: config, "model": f"{version.name}/{version.version}"}

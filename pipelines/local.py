@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.runtime import describe_error
-from infra.errors import BadSettingError, HomeBusyError
+from infra.backends import check_backends
+from infra.errors import HomeBusyError
 from infra.home import Home
 from infra.ledger import sign_checkpoint
 from infra.locking import try_lock
@@ -31,12 +32,12 @@ from pipelines.graph import PIPELINES
 from pipelines.outcome import describe_outcome, write_report
 from pipelines.params import PipelineParams
 from pipelines.recorded import status_of
+from pipelines.runners import Runner, check_runner, open_runner
 from pipelines.views import RunOutcome, RunView, view_run
 
 if TYPE_CHECKING:
     from infra.mlflow_tracking import MlflowTracking
 
-RUNNERS = ("subprocess",)
 _POLL_S = 0.2
 _PATIENCE_S = 60.0
 
@@ -52,6 +53,7 @@ class _Run:
     actor: str
     on_view: OnView
     started: float
+    runner: str
 
     @property
     def folder(self) -> Path:
@@ -77,7 +79,7 @@ def run_pipeline(
         home: The home; only one pipeline runs in it at a time.
         pipeline: ``training`` or ``codec``.
         params: Its parameters.
-        runner: What runs the steps: ``subprocess``.
+        runner: What runs the steps: ``subprocess``, or ``docker`` for containers in docker or podman.
         actor: The identity that runs it.
         on_view: Called about five times a second with how far the run has come.
 
@@ -89,8 +91,7 @@ def run_pipeline(
         BadSettingError: There is no such runner.
         KeyboardInterrupt: The run was interrupted; that is recorded.
     """
-    if runner not in RUNNERS:
-        raise BadSettingError(f"there is no runner {runner!r}", hint=f"runners: {', '.join(RUNNERS)}")
+    check_runner(runner)
     with _only_run(home) as home_lock:
         end_dead_runs(home)
         run = _Run(
@@ -101,6 +102,7 @@ def run_pipeline(
             actor=actor,
             on_view=on_view,
             started=time.time(),
+            runner=runner,
         )
         with try_lock(lock_path(home, run.run_id)) as run_lock:
             if run_lock is None:
@@ -126,9 +128,11 @@ def _run_to_end(run: _Run, *, locks: tuple[int, int]) -> RunOutcome:
     problem: StepError | None = None
     tracking = _ParentTracking(run)
     try:
-        arguments = _arguments(run)
-        tracking.start()
-        problem = _run_worker(run, arguments, locks=locks)
+        check_backends(run.home.settings)
+        with open_runner(run.runner, run.home, pipeline=run.pipeline, run_id=run.run_id) as runner:
+            arguments = _arguments(run)
+            tracking.start()
+            problem = _run_worker(run, runner, arguments, locks=locks)
         tracking.finish(status_of(problem))
     except BaseException as error:
         problem = describe_error(error)
@@ -181,8 +185,8 @@ def _show_until(run: _Run, done: threading.Event) -> None:
         run.show()
 
 
-def _run_worker(run: _Run, arguments: dict[str, str], *, locks: tuple[int, int]) -> StepError | None:
-    job = {"pipeline": run.pipeline, "home": str(run.home.path), "runner": "subprocess", "arguments": arguments}
+def _run_worker(run: _Run, runner: Runner, arguments: dict[str, str], *, locks: tuple[int, int]) -> StepError | None:
+    job = {"pipeline": run.pipeline, "home": str(run.home.path), "arguments": arguments, **runner.job}
     job_path = run.folder / "job.json"
     job_path.write_text(json.dumps(job, indent=2, sort_keys=True), encoding="utf-8")
     log_path = run.folder / "logs" / "pipeline.log"
@@ -195,7 +199,7 @@ def _run_worker(run: _Run, arguments: dict[str, str], *, locks: tuple[int, int])
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env={**child_environment(), "TMPDIR": str(temporary)},
+            env={**child_environment(), **runner.environment, "TMPDIR": str(temporary)},
             start_new_session=True,
             pass_fds=locks,
         )
@@ -207,6 +211,7 @@ def _run_worker(run: _Run, arguments: dict[str, str], *, locks: tuple[int, int])
         if worker.poll() is None or group_is_alive(worker.pid):
             stop_group(worker.pid, patience_s=_PATIENCE_S, sleep=partial(_reap, worker))
             worker.wait()
+        runner.stop()
         _tidy(run)
         shutil.rmtree(temporary, ignore_errors=True)
     return _worker_error(run, worker.returncode, log_path)
@@ -246,12 +251,19 @@ def _worker_error(run: _Run, returncode: int, log_path: Path) -> StepError | Non
             )
         if row is None:
             return StepError(
-                diagnosis=f"{step} never started"
+                diagnosis=f"{step} never started{_last_line(run, log_path)}"
                 if returncode in {0, 1}
                 else f"the pipeline's process ended with {_ending(returncode)}",
                 hint=f"see {log_path}",
             )
     return None
+
+
+def _last_line(run: _Run, log_path: Path) -> str:
+    """Returns what the pipeline's process said last, to be appended to a diagnosis."""
+    lines = log_path.read_text(encoding="utf-8", errors="replace").split("\n")
+    said = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return f": {run.home.settings.redact(said)[:300]}" if said else ""
 
 
 def _ending(returncode: int) -> str:

@@ -7,17 +7,21 @@ stays out of the process that keeps the run's record.
 import json
 import signal
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from infra.processes import exit_with_parent
+from infra.settings import Settings
+from pipelines.runners import container_options
 
 
 def main(job_path: str) -> None:
     """Runs the pipeline that a job file names.
 
     Args:
-        job_path: JSON with ``pipeline``, ``home``, ``runner`` and ``arguments``.
+        job_path: JSON with ``pipeline``, ``home``, ``arguments``, and what `pipelines.runners.Runner.job` holds.
     """
     exit_with_parent()
     # A shell starts background jobs with SIGINT ignored, and that is inherited; here and in the steps it has to work.
@@ -25,9 +29,18 @@ def main(job_path: str) -> None:
     from kfp import local
 
     job = json.loads(Path(job_path).read_text(encoding="utf-8"))
-    local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=job["home"], raise_on_error=True)
+    local.init(runner=_runner(job), pipeline_root=job["home"], raise_on_error=True)
     pipeline = getattr(import_module(f"pipelines.{job['pipeline']}"), job["pipeline"])
     pipeline(**job["arguments"])
+
+
+def _runner(job: Mapping[str, Any]) -> Any:
+    from kfp import local
+
+    if job["runner"] == "subprocess":
+        return local.SubprocessRunner(use_venv=False)
+    settings = Settings.load(Path(job["home"]))
+    return local.DockerRunner(**container_options(job, settings))
 
 
 if __name__ == "__main__":

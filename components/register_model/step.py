@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from components.ports import Ports, StepReport
@@ -11,9 +10,6 @@ from governance.digest import tree_digest
 from governance.errors import BadRecordError
 from governance.model_records import metrics_of
 from governance.package_contents import PackageSources, build_package, read_json
-
-# What the weights and figures depend on; the lock pins the rest.
-_LIBRARIES = ("numpy", "pillow", "safetensors", "torch", "transformers")
 
 
 def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path], ports: Ports) -> StepReport:
@@ -41,7 +37,6 @@ def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path],
         num_items=num_items,
         licences=licences,
         code_digests=config.code_digests,
-        libraries=_library_versions(),
     )
     ports.progress.update(len(inputs), len(inputs) + 2, "writing the package")
     root_digest = build_package(outputs["package"], sources, name=config.name)
@@ -71,13 +66,3 @@ def _count_items(dataset: Path) -> tuple[dict[str, int], dict[str, int]]:
         raise BadRecordError(f"dataset/manifest.parquet cannot be read: {type(error).__name__}") from error
     splits, licences = (Counter(table.column(name).to_pylist()) for name in ("split", "licence"))
     return dict(sorted(splits.items())), dict(sorted(licences.items()))
-
-
-def _library_versions() -> dict[str, str]:
-    found = {}
-    for name in _LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 
 from components.ports import Ports, StepReport
@@ -24,6 +25,7 @@ from model_core.transformer.weights import save_weights
 TRAINING_NAME = "training.json"
 LOSS_CURVE_NAME = "loss_curve.png"
 _LOG_EVERY = 10
+_LIBRARIES = ("einops", "numpy", "safetensors", "torch")  # what computes the weights
 
 
 def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path], ports: Ports) -> StepReport:
@@ -103,6 +105,7 @@ def build_model_config(
         dataset_digest=latents.dataset_digest,
         sampling=SamplingDefaults(num_steps=config.sampling_num_steps, guidance_scale=config.guidance_scale),
         training=training.hyperparameters(),
+        libraries={name: version(name) for name in _LIBRARIES},
     )
 
 

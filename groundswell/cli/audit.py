@@ -125,16 +125,31 @@ def verify(invocation: Invocation, key_file: Path | None) -> int:
     return EXIT_INTEGRITY
 
 
-@command.command("checkpoint", examples=("groundswell audit checkpoint -o checkpoint.txt",))
+@command.command(
+    "checkpoint", examples=("groundswell audit checkpoint -o checkpoint.txt", "groundswell audit checkpoint --every 60")
+)
 @click.option(
     "-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="Write the note to a file.  [default: print it]"
 )
+@click.option(
+    "--every",
+    "every_s",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Stay, look so often, and sign whenever the ledger has grown; until SIGTERM or ctrl-C.",
+)
 @pass_invocation
-def checkpoint(invocation: Invocation, output: Path | None) -> None:
+def checkpoint(invocation: Invocation, output: Path | None, every_s: float | None) -> None:
     """Sign the ledger's head: a note that fixes every entry so far, to be kept by somebody else.
 
-    The note is a C2SP tlog-checkpoint, signed with the home's log key.
+    The note is a C2SP tlog-checkpoint, signed with the home's log key. With --every, a line says what was signed, a home is made
+    where there is none, and a database that is away is waited for.
     """
+    if every_s is not None:
+        from groundswell.cli.signing import keep_signed
+
+        keep_signed(invocation, every_s=every_s, output=output)
+        return
     from infra.ledger import sign_checkpoint
 
     home = invocation.open_home()

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import metadata, util
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,6 +88,7 @@ def run_checks(invocation: Invocation) -> Iterator[Check]:
         return
     yield check_disk(settings.home)
     yield check_writable(settings.home)
+    yield from _guarded("backends", lambda: _check_backends(settings))
     yield from _guarded("home", lambda: _check_home(invocation, settings))
     yield check_engine()
 
@@ -191,6 +192,16 @@ def check_writable(home: Path) -> Check:
     return Check(name="home folder", status="ok", found=str(home) if folder == home else f"{home} can be made")
 
 
+def _check_backends(settings: "Settings") -> Iterator[Check]:
+    from infra.backends import check_backends
+    from infra.settings import without_password
+
+    check_backends(settings)
+    remote = [url for url in (settings.mlflow_tracking_uri, settings.artifact_root) if "://" in url and "sqlite:" not in url]
+    if remote:
+        yield Check(name="backends", status="ok", found=f"{', '.join(map(without_password, remote))} answer")
+
+
 def _check_home(invocation: Invocation, settings: "Settings") -> Iterator[Check]:
     if not settings.home.exists():
         yield Check(name="home", status="absent", found="none yet", remedy="the first `groundswell run training` makes it")
@@ -214,6 +225,8 @@ def _check_records(home: "Home") -> Iterator[Check]:
 def _check_mlflow_schema(home: "Home") -> Check:
     from sqlalchemy import inspect, text
 
+    from infra.mlflow_client import schema_head
+
     with home.database.read() as connection:
         has_table = inspect(connection).has_table("alembic_version")
         revision = connection.execute(text("SELECT version_num FROM alembic_version")).scalar() if has_table else None
@@ -224,30 +237,15 @@ def _check_mlflow_schema(home: "Home") -> Check:
             found="its tables are not made yet",
             remedy="the first run makes them, in some seconds",
         )
-    head = mlflow_schema_head()
+    head = schema_head()
     if revision != head:
         return Check(
             name="mlflow",
             status="warning",
             found=f"schema {revision}, this MLflow expects {head}",
-            remedy=f"back up the database, then: mlflow db upgrade '{home.settings.mlflow_tracking_uri}'",
+            remedy="install the MLflow that made it; or `groundswell backup`, then `mlflow db upgrade` with the database's URL",
         )
     return Check(name="mlflow", status="ok", found=f"schema {revision}")
-
-
-def mlflow_schema_head() -> str:
-    """Returns the newest schema that the installed MLflow knows, read from its migrations without importing it."""
-    spec = util.find_spec("mlflow")
-    if spec is None or not spec.submodule_search_locations:
-        return "?"
-    folder = Path(spec.submodule_search_locations[0]) / "store" / "db_migrations" / "versions"
-    texts = [path.read_text(encoding="utf-8") for path in folder.glob("*.py")]
-    made = {match.group(1) for text in texts if (match := re.search(r"^revision\b[^=\n]*=\s*[\"'](\w+)", text, re.MULTILINE))}
-    replaced = {
-        match.group(1) for text in texts if (match := re.search(r"^down_revision\b[^=\n]*=\s*[\"'](\w+)", text, re.MULTILINE))
-    }
-    heads = made - replaced
-    return heads.pop() if len(heads) == 1 else "?"
 
 
 def _check_keys(home: "Home") -> Check:
@@ -264,8 +262,25 @@ def _check_keys(home: "Home") -> Check:
 
 
 def check_engine() -> Check:
-    """Looks for a container engine."""
-    found = [name for name in ("docker", "podman") if shutil.which(name)]
-    if found:
-        return Check(name="containers", status="ok", found=", ".join(found))
-    return Check(name="containers", status="absent", found="no docker or podman; pipelines run as processes")
+    """Looks for a container engine and the images of the steps."""
+    from components.images import image
+    from components.specs import STEPS
+    from infra.container_engine import open_engine
+    from infra.errors import BackendUnavailableError
+
+    missing = []
+    try:
+        with open_engine() as engine:
+            for step in STEPS:
+                try:
+                    engine.find_image(image(step))
+                except BackendUnavailableError:
+                    missing.append(step)
+            name = engine.name
+    except BackendUnavailableError as error:
+        return Check(name="containers", status="absent", found=f"{error.diagnosis}; pipelines run as processes")
+    if missing:
+        return Check(
+            name="containers", status="warning", found=f"{name}, without images for {', '.join(missing)}", remedy="make images"
+        )
+    return Check(name="containers", status="ok", found=f"{name}, with the images of all {len(STEPS)} steps")

@@ -36,6 +36,8 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "lineage": ("lineage", "Show where a model, run, dataset or picture came from."),
         "audit": ("audit", "Read, verify and sign the ledger."),
         "identity": ("identity", "Create, list and revoke the identities that act."),
+        "backup": ("backup", "Write the home to one file, verified."),
+        "restore": ("restore", "Restore a home from a backup, into either kind of database."),
     },
 }
 

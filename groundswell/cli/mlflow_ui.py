@@ -23,6 +23,7 @@ def command(invocation: Invocation, host: str, port: int) -> int:
 
     Where the home's settings name an MLflow server, its address is printed instead.
     """
+    from infra.engines import parse_url
     from infra.settings import child_environment
 
     home = invocation.open_home()
@@ -33,12 +34,15 @@ def command(invocation: Invocation, host: str, port: int) -> int:
     _check_free(host, port)
     arguments = [
         *(sys.executable, "-m", "mlflow", "server"),
-        *("--backend-store-uri", uri),
-        *("--default-artifact-root", home.settings.artifact_root),
         *("--host", host, "--port", str(port), "--workers", "1"),
     ]
     _tell(invocation, f"http://{host}:{port}", "MLflow starts in some seconds (ctrl-C stops it) at")
-    process = subprocess.Popen(arguments, env=child_environment(), stdout=sys.stderr)
+    # The address may hold a password, which a process's arguments would show to everybody on the machine.
+    stores = {
+        "MLFLOW_BACKEND_STORE_URI": parse_url(uri).render_as_string(hide_password=False),
+        "MLFLOW_DEFAULT_ARTIFACT_ROOT": home.settings.artifact_root,
+    }
+    process = subprocess.Popen(arguments, env={**child_environment(), **stores}, stdout=sys.stderr)
     try:
         return process.wait()
     except KeyboardInterrupt:

@@ -90,7 +90,7 @@ def show(invocation: Invocation, model: str, card: bool) -> None:
             ("verified", f"{len(package.digests)} files and the signature"),
             ("aliases", ", ".join(version.aliases)),
             ("digest", version.root_digest),
-            ("folder", version.location),
+            ("location", version.location),
             ("registered", f"{format_time(version.created)} UTC"),
             ("run", version.run_id),
         ]
@@ -161,11 +161,10 @@ def diff(invocation: Invocation, first: str, second: str) -> None:
 
 
 def _open(home: "Home", model: str) -> "tuple[ModelVersion, ModelPackage]":
-    from infra.keys import PACKAGE_KEY
     from infra.model_versions import find_version, open_version
 
     version = find_version(home.database, model)
-    return version, open_version(version, home.keys.public_path(PACKAGE_KEY))
+    return version, open_version(version, home.package_public_key, home.package_cache)
 
 
 def _name(version: "ModelVersion") -> str:

@@ -1,11 +1,7 @@
 """`groundswell run`: a pipeline on this machine, from its parameters to what it made."""
 
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,6 +20,7 @@ from groundswell.cli.output import (
     shown_path,
 )
 from groundswell.cli.problem import EXIT_INTERRUPTED, CommandError, Problem, tell_problem
+from groundswell.cli.stopping import terminate_as_interrupt
 from pipelines.graph import PIPELINES
 
 if TYPE_CHECKING:
@@ -37,6 +34,7 @@ if TYPE_CHECKING:
         "groundswell run training",
         "groundswell run training -S train_dit.num_steps=200 -S data.size=32",
         "groundswell run codec --params params.yaml",
+        "groundswell run training --runner docker",
         "groundswell --json run training > run.json",
     ),
 )
@@ -56,7 +54,13 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Read parameters from a YAML file; -S overrides it.",
 )
-@click.option("--runner", type=click.Choice(["subprocess"]), default="subprocess", show_default=True, help="What runs the steps.")
+@click.option(
+    "--runner",
+    type=click.Choice(["subprocess", "docker"]),
+    default="subprocess",
+    show_default=True,
+    help="What runs the steps: processes here, or containers in docker or podman.",
+)
 @pass_invocation
 def command(invocation: Invocation, pipeline: str, settings: tuple[str, ...], params_file: Path | None, runner: str) -> int:
     """Run PIPELINE here, training or codec, with live progress.
@@ -72,7 +76,7 @@ def command(invocation: Invocation, pipeline: str, settings: tuple[str, ...], pa
     actor = invocation.actor(home)
     keep_table = invocation.as_json or not sys.stdout.isatty()
     try:
-        with _terminate_as_interrupt(), run_display(keep=keep_table) as display:
+        with terminate_as_interrupt(), run_display(keep=keep_table) as display:
             outcome = run_pipeline(home, pipeline, params, runner=runner, actor=actor, on_view=display)
     except KeyboardInterrupt:
         hint = "run the same command again: finished steps are reused, and training resumes"
@@ -85,20 +89,6 @@ def command(invocation: Invocation, pipeline: str, settings: tuple[str, ...], pa
         problem = Problem(diagnosis=outcome.error, hint=outcome.hint, exit_code=outcome.exit_code)
         tell_problem(problem, as_json=False)
     return outcome.exit_code
-
-
-@contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """Makes SIGTERM, which schedulers send, end a run as ctrl-C does: recorded as interrupted."""
-
-    def interrupt(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature is signal's
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def outcome_document(outcome: "RunOutcome") -> dict[str, Any]:

@@ -124,4 +124,6 @@ def _font(points: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
     import matplotlib as mpl
 
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(str(Path(mpl.get_data_path()) / "fonts" / "ttf" / name), points)
+    path = Path(mpl.get_data_path()) / "fonts" / "ttf" / name
+    # The other layout engine is used where a system library happens to be at hand, and places letters otherwise.
+    return ImageFont.truetype(str(path), points, layout_engine=ImageFont.Layout.BASIC)

@@ -61,6 +61,7 @@ class ModelConfig(BaseModel):
         dataset_digest: Digest of the dataset that it learnt from.
         sampling: Defaults for sampling.
         training: Hyperparameters of the training run, for the record.
+        libraries: Versions of the libraries that computed the weights, by name, for the record.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -76,6 +77,7 @@ class ModelConfig(BaseModel):
     dataset_digest: str
     sampling: SamplingDefaults
     training: dict[str, Any]
+    libraries: dict[str, str] = Field(default_factory=dict)
 
     def transformer(self) -> TransformerConfig:
         """Returns the architecture, checked against the rest.

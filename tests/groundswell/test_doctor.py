@@ -61,7 +61,3 @@ def test_a_missing_or_other_package_is_named(monkeypatch: pytest.MonkeyPatch) ->
 def test_disk_space(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free: int, status: str) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(free * 2, free, free))
     assert doctor.check_disk(tmp_path / "not" / "there").status == status
-
-
-def test_the_newest_schema_is_read_without_importing_mlflow() -> None:
-    assert len(doctor.mlflow_schema_head()) == 12

@@ -47,7 +47,7 @@ def test_the_fixed_verbs_that_work_are_there_and_no_others() -> None:
         *("runs list", "runs show", "runs watch", "runs compare", "compile"),
         *("models list", "models show", "models diff", "generate", "lineage"),
         *("audit log", "audit verify", "audit checkpoint"),
-        *("identity create", "identity list", "identity revoke", "mlflow"),
+        *("identity create", "identity list", "identity revoke", "mlflow", "backup", "restore"),
     }
 
 
@@ -81,8 +81,8 @@ def test_no_command_is_answered_with_the_help(cli: Cli) -> None:
         ),
         (["run", "trainig"], "invalid value for 'PIPELINE", "see `groundswell run --help`"),
         (
-            ["run", "training", "--runner", "docker"],
-            "invalid value for '--runner': 'docker' is not 'subprocess'",
+            ["run", "training", "--runner", "dokcer"],
+            "invalid value for '--runner': 'dokcer' is not one of 'subprocess', 'docker'",
             "see `groundswell run --help`",
         ),
         (

@@ -46,9 +46,12 @@ def test_mlflow_serves_the_homes_own_store_until_it_is_stopped(cli: Cli, home: H
     assert called.exit_code == 0
     assert called.document == {"url": f"http://127.0.0.1:{port}"}
     server = servers.pop()
-    assert home.settings.mlflow_tracking_uri in server.arguments
-    assert home.settings.artifact_root in server.arguments
-    assert server.environment == child_environment()
+    stores = {
+        "MLFLOW_BACKEND_STORE_URI": home.settings.mlflow_tracking_uri,
+        "MLFLOW_DEFAULT_ARTIFACT_ROOT": home.settings.artifact_root,
+    }
+    assert server.environment == {**child_environment(), **stores}
+    assert not any("://" in argument for argument in server.arguments)  # everybody on the machine can read them
     assert server.is_stopped
 
 

@@ -100,7 +100,6 @@ def make_sources(inputs: Mapping[str, Path]) -> PackageSources:
         num_items={"holdout": 1, "train": 4},
         licences={"CC-BY-SA-4.0": 5},
         code_digests=CODE_DIGESTS,
-        libraries={"torch": "2.13.0+cpu"},
     )
 
 
@@ -142,6 +141,7 @@ def _write_model(folder: Path, dataset_digest: str, codec_digest: str, weight: f
             },
             "latent_shape": [8, 1, 8, 8],
             "image_size": 32,
+            "libraries": {"torch": "2.13.0+cpu"},
             "codec_digest": codec_digest,
             "dataset_digest": dataset_digest,
             "sampling": {"num_steps": 20, "guidance_scale": 3.0},

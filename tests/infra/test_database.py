@@ -22,14 +22,12 @@ from infra.tables import artifacts, commitments, ledger_checkpoints, ledger_entr
 MOMENT = datetime(2026, 11, 22, 20, 0, tzinfo=UTC)
 
 
-@pytest.fixture
-def url(tmp_path):
-    return f"sqlite:///{tmp_path / 'groundswell.db'}"
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
-def db(url):
-    with Database.open(url, clock=lambda: MOMENT) as database:
+def db(database_url):
+    with Database.open(database_url, clock=lambda: MOMENT) as database:
         yield database
 
 
@@ -42,6 +40,7 @@ def artifact(digest="d"):
     return insert(artifacts).values(digest=digest, kind="model", location="x", facts="{}", created="t")
 
 
+@on_sqlite
 def test_the_file_is_in_wal_mode_and_syncs_every_commit(db):
     with db.read() as connection:
         pragmas = {n: connection.exec_driver_sql(f"PRAGMA {n}").scalar() for n in ("journal_mode", "synchronous", "busy_timeout")}
@@ -95,9 +94,9 @@ def test_entries_can_be_read_back_before_the_commit_after_a_flush(db):
     assert count(db, ledger_entries) == 2
 
 
-def test_a_commitment_keeps_its_text_beside_the_ledger(url):
+def test_a_commitment_keeps_its_text_beside_the_ledger(database_url):
     salts = itertools.count()
-    db = Database.open(url, token_bytes=lambda n: bytes([next(salts)]) * n)
+    db = Database.open(database_url, token_bytes=lambda n: bytes([next(salts)]) * n)
     with db.unit_of_work() as uow:
         first, second = uow.commit_to("Ada"), uow.commit_to("Ada")
     assert [first, second] == [commitment("Ada", bytes(32)), commitment("Ada", b"\x01" * 32)]
@@ -114,13 +113,13 @@ def test_reading_cannot_write_and_sees_one_snapshot(db):
         with db.unit_of_work() as uow:
             uow.append("a.b", "x:2", {})
         assert connection.execute(head).scalar_one() == 1
-        with pytest.raises(sqlalchemy.exc.OperationalError, match="readonly"):
+        with pytest.raises(sqlalchemy.exc.DBAPIError, match=r"read-?only"):
             connection.execute(update(ledger_head).values(size=0))
     assert count(db, ledger_entries) == 2
 
 
 @pytest.mark.parametrize("table", [ledger_entries, ledger_nodes, ledger_checkpoints])
-def test_the_ledger_is_append_only_for_everybody(db, table, tmp_path):
+def test_the_ledger_is_append_only(db, table):
     with db.unit_of_work() as uow:
         uow.append("a.b", "x:1", {})
         uow.connection.execute(insert(ledger_checkpoints).values(size=1, note="n", time="t"))
@@ -128,6 +127,14 @@ def test_the_ledger_is_append_only_for_everybody(db, table, tmp_path):
     for statement in (delete(table), update(table).values({column: None})):
         with pytest.raises(sqlalchemy.exc.IntegrityError, match="append-only"), db.unit_of_work() as uow:
             uow.connection.execute(statement)
+
+
+@on_sqlite
+@pytest.mark.parametrize("table", [ledger_entries, ledger_nodes, ledger_checkpoints])
+def test_nothing_is_replaced_by_whoever_opens_the_file(db, table, tmp_path):
+    with db.unit_of_work() as uow:
+        uow.append("a.b", "x:1", {})
+        uow.connection.execute(insert(ledger_checkpoints).values(size=1, note="n", time="t"))
     other = sqlite3.connect(tmp_path / "groundswell.db")
     with pytest.raises(sqlite3.IntegrityError, match="append-only"):
         other.execute(f"INSERT OR REPLACE INTO {table.name} SELECT * FROM {table.name}")
@@ -180,10 +187,10 @@ with db.unit_of_work() as uow:
 """
 
 
-def test_eight_processes_open_a_new_file_and_append_at_once(url):
-    workers = [subprocess.Popen([sys.executable, "-c", APPENDER, url, str(i)]) for i in range(8)]
+def test_eight_processes_open_a_new_database_and_append_at_once(database_url):
+    workers = [subprocess.Popen([sys.executable, "-c", APPENDER, database_url, str(i)]) for i in range(8)]
     assert [worker.wait(timeout=60) for worker in workers] == [0] * 8
-    db = Database.open(url)
+    db = Database.open(database_url)
     with db.read() as connection:
         rows = connection.execute(select(ledger_entries.c.index, ledger_entries.c.subject).order_by(ledger_entries.c.index)).all()
     assert [row[0] for row in rows] == list(range(8 * 6 * 3))
@@ -191,11 +198,11 @@ def test_eight_processes_open_a_new_file_and_append_at_once(url):
         assert len({row.subject for row in rows[start : start + 3]}) == 1, "a unit of work's entries stand together"
 
 
-def test_a_process_killed_within_a_unit_of_work_leaves_no_half(url):
-    db = Database.open(url)
+def test_a_process_killed_within_a_unit_of_work_leaves_no_half(database_url):
+    db = Database.open(database_url)
     with db.unit_of_work() as uow:
         uow.append("a.b", "x:1", {})
-    worker = subprocess.Popen([sys.executable, "-c", HALTED, url], stdout=subprocess.PIPE)
+    worker = subprocess.Popen([sys.executable, "-c", HALTED, database_url], stdout=subprocess.PIPE)
     assert worker.stdout.readline() == b"ready\n"
     os.kill(worker.pid, signal.SIGKILL)
     worker.wait()
@@ -205,12 +212,13 @@ def test_a_process_killed_within_a_unit_of_work_leaves_no_half(url):
         assert uow.append("a.b", "x:2", {}) == 1
 
 
-def test_a_writer_that_never_ends_is_reported(url, db):
-    other = Database.open(url, busy_timeout_s=0.05)
+def test_a_writer_that_never_ends_is_reported(database_url, db):
+    other = Database.open(database_url, busy_timeout_s=0.05)
     with db.unit_of_work(), pytest.raises(BackendUnavailableError, match="locked by another process"), other.unit_of_work():
         pass
 
 
+@on_sqlite
 def test_a_full_disk_is_reported_and_leaves_nothing(db):
     with db.read() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
@@ -238,8 +246,9 @@ def test_a_file_that_is_no_database_is_an_integrity_error(tmp_path, content):
     assert str(path) in caught.value.diagnosis
 
 
-def test_a_damaged_page_is_an_integrity_error(tmp_path, url):
-    with Database.open(url) as db, db.unit_of_work() as uow:
+@on_sqlite
+def test_a_damaged_page_is_an_integrity_error(tmp_path, database_url):
+    with Database.open(database_url) as db, db.unit_of_work() as uow:
         for _ in range(200):
             uow.append("a.b", "x:1", {"pad": "x" * 500})
     path = tmp_path / "groundswell.db"
@@ -248,7 +257,7 @@ def test_a_damaged_page_is_an_integrity_error(tmp_path, url):
     path.write_bytes(data)
 
     def read_all():
-        with Database.open(url) as damaged, damaged.read() as connection:
+        with Database.open(database_url) as damaged, damaged.read() as connection:
             connection.execute(select(ledger_entries)).all()
 
     with pytest.raises(IntegrityError, match="damaged"):
@@ -261,7 +270,18 @@ def test_a_folder_that_is_missing_is_an_unavailable_backend(tmp_path):
     assert caught.value.hint
 
 
-@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "nonsense", "nosuch://host/db"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite://",
+        "sqlite:///:memory:",
+        "nonsense",
+        "nosuch://host/db",
+        "mysql://host/db",
+        "postgresql://host",
+        "postgresql+psycopg2://h/d",
+    ],
+)
 def test_urls_that_name_no_lasting_database_are_refused(url):
     with pytest.raises(BadSettingError):
         Database.open(url)

@@ -26,8 +26,8 @@ def keys(tmp_path):
 
 
 @pytest.fixture
-def db(tmp_path):
-    with Database.open(f"sqlite:///{tmp_path / 'groundswell.db'}") as database:
+def db(database_url):
+    with Database.open(database_url) as database:
         yield database
 
 

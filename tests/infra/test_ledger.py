@@ -3,8 +3,10 @@
 import itertools
 import sqlite3
 
+import psycopg
 import pytest
 from sqlalchemy import insert
+from sqlalchemy.engine import make_url
 
 from governance import merkle
 from governance.checkpoint import verify_checkpoint
@@ -26,6 +28,7 @@ from infra.ledger import (
 from infra.tables import artifacts, assets, model_versions, runs
 
 DIGEST, OTHER = "ab" * 32, "cd" * 32
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 ANOTHER_RUN = (
     "INSERT INTO gs_runs SELECT 'r2', pipeline, status, runner, params, actor, started, ended, error, pid, host, "
     "mlflow_run_id, overhead_s FROM gs_runs"
@@ -38,18 +41,30 @@ def keys(tmp_path):
 
 
 @pytest.fixture
-def db(tmp_path):
-    with Database.open(f"sqlite:///{tmp_path / 'groundswell.db'}") as database:
+def db(database_url):
+    with Database.open(database_url) as database:
         yield database
 
 
 @pytest.fixture
-def tamper(tmp_path, db):
-    """Changes the file as somebody does who can write it: triggers dropped, no questions asked."""
-    connection = sqlite3.connect(tmp_path / "groundswell.db", isolation_level=None)
-    for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
-        connection.execute(f"DROP TRIGGER {name}")
-    yield connection.execute
+def tamper(database_url, db):
+    """Changes the database as somebody does who can write it: triggers dropped, no questions asked."""
+    url = make_url(database_url)
+    if url.drivername == "sqlite":
+        connection = sqlite3.connect(url.database, isolation_level=None)
+        triggers = "SELECT 'DROP TRIGGER ' || name FROM sqlite_master WHERE type = 'trigger'"
+    else:
+        connection = psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True)
+        triggers = "SELECT 'DROP TRIGGER ' || tgname || ' ON ' || tgrelid::regclass FROM pg_trigger WHERE NOT tgisinternal"
+    for (statement,) in connection.execute(triggers).fetchall():
+        connection.execute(statement)
+
+    def execute(statement, parameters=()):
+        if url.drivername != "sqlite":
+            statement = statement.replace("?", "%s").replace("x'00'", "'\\x00'::bytea")
+        return connection.execute(statement, parameters)
+
+    yield execute
     connection.close()
 
 
@@ -158,6 +173,7 @@ def test_any_flipped_byte_of_an_entry_is_found(story, keys, tamper):
     assert not problems(story, keys)
 
 
+@on_sqlite
 def test_a_flipped_byte_in_the_database_file_is_found(story, keys, tmp_path):
     with story.read() as connection:
         entry, node = read_entry(connection, 5)[1], root_hash(connection, 8)
@@ -174,6 +190,7 @@ def test_a_flipped_byte_in_the_database_file_is_found(story, keys, tmp_path):
             story.close()
 
 
+@on_sqlite
 def test_a_damaged_schema_is_an_integrity_error(story, keys, tmp_path):
     story.close()
     path = tmp_path / "groundswell.db"
@@ -213,7 +230,6 @@ def test_any_flipped_byte_of_a_checkpoint_is_found(story, keys, tamper):
         ('DELETE FROM gs_ledger_entries WHERE "index" = 8', "head says 9 entries, there are 8"),
         ("UPDATE gs_ledger_entries SET action = 'run.failed' WHERE \"index\" = 8", "entry 8: action of the row is"),
         ("UPDATE gs_ledger_entries SET run_id = NULL WHERE \"index\" = 8", "entry 8: run_id of the row is None"),
-        ("UPDATE gs_ledger_entries SET entry = CAST(entry AS TEXT) WHERE \"index\" = 2", "entry 2: it is not stored as bytes"),
         ("DELETE FROM gs_ledger_nodes WHERE level = 1 AND position = 2", "node 2 of level 1 is missing"),
         ("INSERT INTO gs_ledger_nodes VALUES (9, 9, x'00')", "nodes, 17 are stored"),
         ("UPDATE gs_ledger_head SET size = 8", "head says 8 entries, there are 9"),
@@ -238,11 +254,16 @@ def test_any_flipped_byte_of_a_checkpoint_is_found(story, keys, tamper):
     ],
 )  # fmt: skip
 def test_each_change_of_a_record_is_named(story, keys, tamper, statement, said):
-    tamper("PRAGMA foreign_keys = OFF")
     tamper(statement)
     report = verify_ledger(story, keys.log_public_key())
     assert not report.ok
     assert any(said in problem for problem in report.problems), report.problems
+
+
+@on_sqlite
+def test_an_entry_stored_as_text_is_named(story, keys, tamper):
+    tamper('UPDATE gs_ledger_entries SET entry = CAST(entry AS TEXT) WHERE "index" = 2')
+    assert any("entry 2: it is not stored as bytes" in problem for problem in problems(story, keys))
 
 
 def test_an_erased_commitment_leaves_the_ledger_valid(story, keys, tamper):

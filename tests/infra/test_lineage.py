@@ -1,4 +1,4 @@
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,9 +14,10 @@ RUNS = ["0198f3a2-6f10-7c3e-9a51-3f2f6f0a7b11", "0198f3a2-6f10-7c3e-9a51-3f2f6f0
 names = st.sampled_from("abcdefg")
 
 
-@pytest.fixture(scope="module")
-def db(tmp_path_factory: pytest.TempPathFactory) -> Database:
-    return Database.open(f"sqlite:///{tmp_path_factory.mktemp('db') / 'groundswell.db'}")
+@pytest.fixture
+def db(database_url: str) -> Iterator[Database]:
+    with Database.open(database_url) as database:
+        yield database
 
 
 def an_event(run_id: str, source: str, target: str):  # type: ignore[no-untyped-def]
@@ -45,8 +46,7 @@ def test_queries_agree_with_the_graph_in_memory(db: Database, pairs: set[tuple[s
             assert set(found.edges) <= set(edges)
 
 
-def test_events_come_back_as_recorded_and_edges_are_stated_once(tmp_path: Path) -> None:
-    db = Database.open(f"sqlite:///{tmp_path / 'groundswell.db'}")
+def test_events_come_back_as_recorded_and_edges_are_stated_once(db: Database) -> None:
     events = [an_event(RUNS[0], "a", "b"), an_event(RUNS[1], "b", "c"), an_event(RUNS[0], "a", "b")]
     with db.unit_of_work() as uow:
         for event in events:
@@ -59,8 +59,7 @@ def test_events_come_back_as_recorded_and_edges_are_stated_once(tmp_path: Path) 
     assert len(graph.edges) == 2
 
 
-def test_events_of_a_unit_of_work_that_fails_are_not_kept(tmp_path: Path) -> None:
-    db = Database.open(f"sqlite:///{tmp_path / 'groundswell.db'}")
+def test_events_of_a_unit_of_work_that_fails_are_not_kept(db: Database) -> None:
     with pytest.raises(RuntimeError, match="stop"), db.unit_of_work() as uow:  # noqa: PT012
         record_event(uow, an_event(RUNS[0], "a", "b"))
         raise RuntimeError("stop")

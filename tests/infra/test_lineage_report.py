@@ -70,10 +70,10 @@ def png(width: int, height: int, seed: int = 0) -> bytes:
 class World:
     """A home in which a model was trained, registered, and asked for pictures."""
 
-    def __init__(self, home: Path, *, name: str = "OpenMoji 17.0.0", num_media: int = 6) -> None:
+    def __init__(self, home: Path, *, url: str | None = None, name: str = "OpenMoji 17.0.0", num_media: int = 6) -> None:
         self.home = home
         self._now = datetime(2026, 11, 22, 20, 43, 57, tzinfo=UTC)
-        self.db = Database.open(f"sqlite:///{home / 'groundswell.db'}", clock=self._clock)
+        self.db = Database.open(url or f"sqlite:///{home / 'groundswell.db'}", clock=self._clock)
         Keys.create(home / "keys")
         self.digests = {
             kind: hashlib.sha256(kind.encode()).hexdigest()
@@ -275,9 +275,11 @@ class World:
         return render_html(build_report(self.db, subject, home=self.home, **options))
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return World(tmp_path_factory.mktemp("home"))
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """The same on either engine."""
+    url = None if request.param == "sqlite" else request.getfixturevalue("postgres").create_database()
+    return World(tmp_path_factory.mktemp("home"), url=url)
 
 
 def subjects(world: World) -> list[str]:

@@ -28,6 +28,7 @@ class Home:
     db: Database
     private: Path
     public: Path
+    cache: Path
 
     def registry(self, mlflow_run_id: str | None = None) -> MlflowRegistry:
         return MlflowRegistry(self.db, self.uri, self.root, self.private, "alice", "run-1", lambda: mlflow_run_id)
@@ -46,7 +47,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
     uri = f"sqlite:///{folder / 'groundswell.db'}"
     private, public = write_key(tmp_path / "keys")
     with Database.open(uri) as db:
-        yield Home(uri=uri, root=str(folder / "mlartifacts"), db=db, private=private, public=public)
+        yield Home(uri=uri, root=str(folder / "mlartifacts"), db=db, private=private, public=public, cache=tmp_path / "cache")
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_registered_package_opens_from_the_artifact_store(home: Home, package: P
     home.register(package)
     shutil.rmtree(package)
     version = find_version(home.db, f"{NAME}/1")
-    opened = open_version(version, home.public)
+    opened = open_version(version, home.public, home.cache)
     assert opened.root_digest == version.root_digest
     assert str(opened.folder).startswith(home.root)
 
@@ -174,7 +175,7 @@ def test_flipped_byte_in_the_store_is_found(home: Home, package: Path) -> None:
     raw[-1] ^= 1
     weights.write_bytes(raw)
     with pytest.raises(IntegrityError, match=r"transformer\.safetensors"):
-        open_version(version, home.public)
+        open_version(version, home.public, home.cache)
     with pytest.raises(IntegrityError, match=r"transformer\.safetensors"):
         home.register(package)
 

@@ -40,12 +40,12 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, "OMP_NUM_THREADS": "1", **more}
 
 
-def start(home: Path, *arguments: object) -> subprocess.Popen[str]:
+def start(home: Path, *arguments: object, **more_environment: str) -> subprocess.Popen[str]:
     """Starts the command line in a process group of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "groundswell.cli.main", "--home", str(home), *map(str, arguments)],
         cwd=ROOT,
-        env=environment(),
+        env=environment(**more_environment),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -81,9 +81,9 @@ def call(home: Path, *arguments: object, **more_environment: str) -> Called:
     return Called(ended.returncode, ended.stdout, ended.stderr)
 
 
-def run_training(home: Path, settings: Sequence[str], **more_environment: str) -> Called:
+def run_training(home: Path, settings: Sequence[str], *options: str, **more_environment: str) -> Called:
     """Runs the training pipeline to its end."""
-    return call(home, "--json", "run", "training", *flags(settings), **more_environment)
+    return call(home, "--json", "run", "training", *options, *flags(settings), **more_environment)
 
 
 def flags(settings: Sequence[str]) -> list[str]:
@@ -92,9 +92,9 @@ def flags(settings: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def running(home: Path, settings: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+def running(home: Path, settings: Sequence[str], *options: str, **more_environment: str) -> Iterator[subprocess.Popen[str]]:
     """Starts the training pipeline; whatever of it is still alive at the end is killed."""
-    process = start(home, "--json", "run", "training", *flags(settings))
+    process = start(home, "--json", "run", "training", *options, *flags(settings), **more_environment)
     try:
         yield process
     finally:

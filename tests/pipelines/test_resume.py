@@ -29,7 +29,7 @@ from tests.pipelines.calling import (
 )
 from tests.pipelines.conftest import Trained
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
+pytestmark = [pytest.mark.slow]
 
 
 def open_home(folder: Path) -> Home:

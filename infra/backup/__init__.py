@@ -1,0 +1,1 @@
+"""Backups of a home: one file that any engine can be restored from."""

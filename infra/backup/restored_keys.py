@@ -1,0 +1,45 @@
+"""Whether the keys of a restored home are those that its ledger speaks of."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from sqlalchemy import Connection, select
+
+from governance.errors import IntegrityError
+from governance.ledger import parse_entry
+from infra.keys import LOG_KEY, PACKAGE_KEY, public_pem, read_private_key
+from infra.tables import identities, ledger_entries
+
+
+def check_keys(connection: Connection, public: Mapping[str, bytes], private: Mapping[str, Path]) -> None:
+    """Compares keys with the ledger and the identities: otherwise a backup could bring a key of somebody else's.
+
+    A key that neither knows signs nothing that counts: one of a person who came after the backup.
+
+    Args:
+        connection: A connection that sees the restored rows.
+        public: Public keys in PEM by name.
+        private: Files of private keys by name.
+
+    Raises:
+        IntegrityError: A public key is not the recorded one, or a private key is not its other half.
+        BadSettingError: A private key cannot be read.
+    """
+    rows = connection.execute(select(identities.c.identity_id, identities.c.public_key_pem))
+    recorded: dict[str, str] = {row.identity_id: row.public_key_pem for row in rows}
+    recorded |= {name: pem for name in (LOG_KEY, PACKAGE_KEY) if (pem := _recorded(connection, name)) is not None}
+    for name, pem in recorded.items():
+        if name in public and public[name] != pem.encode():
+            raise IntegrityError(f"the public key {name} in the backup is not the one in its ledger", hint="use another backup")
+    for name, path in private.items():
+        if name in recorded and public_pem(read_private_key(path).public_key()) != recorded[name].encode():
+            raise IntegrityError(f"the private key {name} is not the one in the backup's ledger", hint="use another backup")
+
+
+def _recorded(connection: Connection, name: str) -> str | None:
+    """Returns the key that the ledger's last entry about it names."""
+    columns = ledger_entries.c
+    query = select(columns.entry).where(columns.subject == f"key:{name}").order_by(columns.index.desc()).limit(1)
+    data = connection.execute(query).scalar()
+    pem = parse_entry(bytes(data)).details.get("public_key_pem") if data is not None else None
+    return pem if isinstance(pem, str) else None
