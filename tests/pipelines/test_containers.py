@@ -46,6 +46,10 @@ def steps_of(home: Home, run_id: str) -> dict[str, StepRow]:
         return {step.step: step for step in get_steps(connection, run_id)}
 
 
+def open_home(folder: Path) -> Home:
+    return Home.open(Settings.load(folder))
+
+
 def containers_of(home: Path) -> list[str]:
     """The containers that run for a home, as the engine's own client lists them."""
     client = "podman" if shutil.which("podman") else "docker"
@@ -60,21 +64,23 @@ def wait_until_no_container(home: Path, *, patience_s: float) -> None:
         time.sleep(0.2)
 
 
-def forget(home: Home, run_id: str, *steps: str) -> Path:
-    """Removes what steps made, so that it has to be made again, and returns the home's folder."""
+def copy_without(contained: tuple[Home, Called], folder: Path, *steps: str) -> Path:
+    """Copies the home, for a test that changes it; what the steps named made has to be made again there."""
+    home, called = contained
+    copy_home(home.path, folder)
     for step in steps:
-        shutil.rmtree(home.work / steps_of(home, run_id)[step].fingerprint)
-    return home.path
+        shutil.rmtree(folder / "work" / steps_of(home, called.document["run_id"])[step].fingerprint)
+    return folder
 
 
 @pytest.fixture(scope="module")
 def contained(home_template: Path, training_settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, Called]:
-    """The work of the run, done in containers in a home of its own."""
+    """The work of the run, done in containers in a home of its own, which no test changes."""
     folder = tmp_path_factory.mktemp("contained") / "home"
     copy_home(home_template, folder)
     called = run_training(folder, training_settings, *IN_CONTAINERS)
     assert called.exit_code == 0, called.stdout + called.stderr
-    return Home.open(Settings.load(folder)), called
+    return open_home(folder), called
 
 
 def test_containers_do_the_same_work_as_processes(contained: tuple[Home, Called], trained: Trained) -> None:
@@ -111,17 +117,20 @@ def test_every_file_belongs_to_the_one_who_ran_it(contained: tuple[Home, Called]
 
 @pytest.mark.parametrize("options", [(), IN_CONTAINERS], ids=["processes", "containers"])
 def test_what_containers_made_is_reused(
-    contained: tuple[Home, Called], training_settings: list[str], options: tuple[str, ...]
+    contained: tuple[Home, Called], training_settings: list[str], options: tuple[str, ...], tmp_path: Path
 ) -> None:
-    home, _ = contained
-    called = run_training(home.path, training_settings, *options)
+    folder = copy_without(contained, tmp_path / "home")
+    called = run_training(folder, training_settings, *options)
     assert called.exit_code == 0, called.stderr
-    assert {row.status for row in steps_of(home, called.document["run_id"]).values()} == {"reused"}
+    statuses = {step: row.status for step, row in steps_of(open_home(folder), called.document["run_id"]).items()}
+    assert statuses == dict.fromkeys(TRAINING, "reused")
 
 
-def test_an_interrupted_run_ends_its_container_and_resumes(contained: tuple[Home, Called], trained: Trained) -> None:
-    home, first = contained
-    folder = forget(home, first.document["run_id"], "train_dit", "evaluate", "register_model")
+def test_an_interrupted_run_ends_its_container_and_resumes(
+    contained: tuple[Home, Called], trained: Trained, tmp_path: Path
+) -> None:
+    _, first = contained
+    folder = copy_without(contained, tmp_path / "home", "train_dit", "evaluate", "register_model")
     with running(folder, trained.settings, *IN_CONTAINERS) as process:
         wait_for(lambda: checkpoints(folder), "a checkpoint", process=process)
         process.send_signal(signal.SIGINT)
@@ -130,7 +139,7 @@ def test_an_interrupted_run_ends_its_container_and_resumes(contained: tuple[Home
     assert not containers_of(folder)
     again = run_training(folder, trained.settings, *IN_CONTAINERS)
     assert again.exit_code == 0, again.stderr
-    training = steps_of(home, again.document["run_id"])["train_dit"]
+    training = steps_of(open_home(folder), again.document["run_id"])["train_dit"]
     assert training.record["facts"]["resumed_from"] >= 20
     uninterrupted = steps_of(trained.home, trained.run_id)["train_dit"]
     assert training.record["outputs"]["model"]["digest"] == uninterrupted.record["outputs"]["model"]["digest"]
@@ -138,19 +147,18 @@ def test_an_interrupted_run_ends_its_container_and_resumes(contained: tuple[Home
     assert again.document["model_version"] == first.document["model_version"]
 
 
-def test_containers_end_when_everything_else_is_killed(contained: tuple[Home, Called], trained: Trained) -> None:
-    home, first = contained
-    folder = forget(home, first.document["run_id"], "train_dit")
+def test_containers_end_when_everything_else_is_killed(contained: tuple[Home, Called], trained: Trained, tmp_path: Path) -> None:
+    folder = copy_without(contained, tmp_path / "home", "train_dit")
     with running(folder, trained.settings, *IN_CONTAINERS) as process:
         wait_for(lambda: checkpoints(folder), "a checkpoint", process=process)
         kill_everything(process, folder)
         wait_until_no_container(folder, patience_s=40)
 
 
-def test_a_step_that_takes_too_much_memory_fails_its_run(contained: tuple[Home, Called], trained: Trained) -> None:
-    home, first = contained
-    folder = home.path
-    shutil.rmtree(folder / "work" / steps_of(home, first.document["run_id"])["train_dit"].fingerprint, ignore_errors=True)
+def test_a_step_that_takes_too_much_memory_fails_its_run(
+    contained: tuple[Home, Called], trained: Trained, tmp_path: Path
+) -> None:
+    folder = copy_without(contained, tmp_path / "home", "train_dit")
     called = run_training(folder, trained.settings, *IN_CONTAINERS, GROUNDSWELL_CONTAINER_MEMORY="100m")
     assert called.exit_code == 1
     assert "killed" in called.document["error"]
@@ -166,10 +174,10 @@ def test_a_step_that_takes_too_much_memory_fails_its_run(contained: tuple[Home, 
     ],
 )
 def test_what_is_missing_is_told_in_one_line(
-    contained: tuple[Home, Called], training_settings: list[str], environment: dict[str, str], problem: str
+    contained: tuple[Home, Called], training_settings: list[str], environment: dict[str, str], problem: str, tmp_path: Path
 ) -> None:
-    home, _ = contained
-    called = run_training(home.path, training_settings, *IN_CONTAINERS, **environment)
+    folder = copy_without(contained, tmp_path / "home")
+    called = run_training(folder, training_settings, *IN_CONTAINERS, **environment)
     assert called.exit_code == 6
     assert problem in called.stderr
     assert json.loads(called.stdout)["exit_code"] == 6
