@@ -68,6 +68,8 @@ class Ports:
         metrics: Prometheus metrics.
         scratch: A folder that survives a killed process and is found again by the next attempt at the same work:
             the place for checkpoints.
+        cache: A folder of the step's own that all runs of a home share: the place for what depends on inputs alone and is
+            costly to make. What is found there must be verified before use; it may be gone at any time, and there may be none.
         registry: The model registry; present for the step that registers.
     """
 
@@ -75,6 +77,7 @@ class Ports:
     progress: Progress
     metrics: Metrics
     scratch: Path
+    cache: Path | None = None
     registry: Registry | None = None
 
 

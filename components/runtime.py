@@ -218,6 +218,7 @@ def _run(
         progress=progress.port,
         metrics=metrics,
         scratch=context.work.scratch,
+        cache=context.home.step_cache(context.spec.name),
         registry=tracking.registry() if context.spec.name == "register_model" else None,
     )
     with _terminate_as_interrupt():

@@ -10,6 +10,10 @@ _MEANINGS = {
     "kid": "Kernel Inception Distance to held-out pictures, on EfficientNet-Lite0 features; lower is better",
     "fd_effnet_lite0": "Fréchet distance on EfficientNet-Lite0 features (not FID); lower is better",
     "category_accuracy": "share of samples that a probe trained on real pictures puts in the right category; higher is better",
+    "precision": "share of samples within the range of real pictures' features (improved precision); higher is better",
+    "recall": "share of real pictures within the range of samples' features (improved recall); higher is better",
+    "density": "how densely real pictures lie around samples; about 1 for real pictures",
+    "coverage": "share of real pictures with a sample near them; higher is better",
     "memorised_share": "share of samples that are suspiciously close to one training picture; lower is better",
     "memorisation_ratio_median": "distance to the nearest training picture over that to the nearest held-out one; 1 is best",
 }

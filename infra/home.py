@@ -105,6 +105,10 @@ class Home:
         """Packages by root digest that were brought here from a remote store."""
         return self.path / "cache" / "packages"
 
+    def step_cache(self, step: str) -> Path:
+        """Where a step keeps what depends on its inputs alone and can be made again."""
+        return self.path / "cache" / step
+
     @property
     def runs_dir(self) -> Path:
         """Logs and progress of runs."""

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from components.evaluate.config import Config
 from components.evaluate.samples import Conditions, Pictures, SamplingPlan, draw_samples, holdout_conditions, plan_sampling
@@ -16,9 +14,10 @@ from components.ports import Ports, StepReport
 from model_core.data.dataset import Dataset
 from model_core.errors import BadDataError
 from model_core.evaluation.assessment import Assessment, PictureSet, assess, report_document
-from model_core.evaluation.features import FEATURES_NAME, WEIGHTS_LICENCE, WEIGHTS_SHA256, FeatureExtractor, convert_weights
+from model_core.evaluation.features import FEATURES_NAME, WEIGHTS_LICENCE, WEIGHTS_SHA256, FeatureExtractor, open_extractor
 from model_core.evaluation.grids import Card, Section, draw_sections, save_png
 from model_core.evaluation.probe import distinct_labels
+from model_core.evaluation.reference_cache import ReferenceCache, ReferenceKey, cached_features, rows_digest
 from model_core.evaluation.report_html import render_report
 
 REPORT_FORMAT = "groundswell-evaluation/1"
@@ -26,6 +25,7 @@ _MIN_HOLDOUT = 4
 _CARDS_A_LABEL = 12
 _WORST_PAIRS = 12
 _NUM_NOISE = 128
+_FEATURE_BATCH = 8
 
 
 def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path], ports: Ports) -> StepReport:
@@ -35,7 +35,7 @@ def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path],
         config: What to draw and measure.
         inputs: The folders `model`, `codec`, `latents` and `dataset`.
         outputs: The folder `evaluation`: `report.json`, `report.html`, `samples.png`, `memorisation.png`.
-        ports: Progress, scratch for the features of real pictures and for samples already drawn, tracking.
+        ports: Progress, scratch for samples already drawn, cache for the features of real pictures, tracking.
 
     Raises:
         BadDataError: The dataset has no holdout, or too few pictures or labels.
@@ -51,7 +51,8 @@ def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path],
 
     # Fails early, before minutes of sampling, if the weights are not what they should be.
     ports.progress.update(0, 1, "preparing the feature extractor")
-    extractor = FeatureExtractor(convert_weights(ports.scratch / "weights"), input_size=config.feature_size)
+    kept = ports.cache or ports.scratch
+    extractor = open_extractor(kept / "weights", input_size=config.feature_size)
 
     drawn = draw_samples(
         config,
@@ -61,7 +62,7 @@ def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path],
         ports.scratch,
         lambda done: ports.progress.update(done, config.num_samples, "drawing samples"),
     )
-    measure = _Measuring(extractor, plan.inputs["dataset"], ports)
+    measure = _Measuring(extractor, plan.inputs["dataset"], ReferenceCache(kept / "references"), ports)
     train = _real_set(dataset, rows["train"], "train", measure)
     holdout = _real_set(dataset, rows["holdout"], "holdout", measure)
     samples = _sample_set(dataset, conditions, drawn, measure)
@@ -98,30 +99,34 @@ def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path],
 
 
 class _Measuring:
-    """Features of pictures, with progress; those of real pictures are kept in scratch."""
+    """Features of pictures, with progress; those of real pictures are kept for the evaluations to come."""
 
-    def __init__(self, extractor: FeatureExtractor, dataset_digest: str, ports: Ports) -> None:
+    def __init__(self, extractor: FeatureExtractor, dataset_digest: str, references: ReferenceCache, ports: Ports) -> None:
         self._extractor = extractor
-        self._folder = ports.scratch / f"features-{dataset_digest[:16]}-{extractor.digest[:16]}"
+        self._dataset_digest = dataset_digest
+        self._references = references
         self._ports = ports
 
     def features(self, images: Pictures, description: str) -> np.ndarray:
-        return self._extractor.extract(images, on_batch=lambda done: self._ports.progress.update(done, len(images), description))
+        return self._extractor.extract(
+            images, batch_size=_FEATURE_BATCH, on_batch=lambda done: self._ports.progress.update(done, len(images), description)
+        )
 
     def real_features(self, images: Pictures, rows: Sequence[int], split: str) -> np.ndarray:
-        path = self._folder / f"{split}.safetensors"
-        try:
-            kept = load_file(path)
-            if kept["rows"].tolist() == list(rows) and kept["features"].shape[0] == len(rows):
-                return np.asarray(kept["features"])
-        except (OSError, SafetensorError, KeyError):
-            pass  # nothing kept yet, or not readable: measured anew
-        features = self.features(images, f"looking at real pictures ({split})")
-        self._folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        save_file({"rows": np.asarray(rows, dtype=np.int64), "features": features}, partial)
-        partial.replace(path)
-        return features
+        return cached_features(
+            self._references,
+            ReferenceKey(
+                dataset=self._dataset_digest,
+                extractor=self._extractor.digest,
+                input_size=self._extractor.input_size,
+                split=split,
+                rows=rows_digest(rows),
+                count=len(rows),
+            ),
+            measure=lambda chosen: self._extractor.extract(images[chosen], batch_size=_FEATURE_BATCH),
+            batch_size=_FEATURE_BATCH,
+            on_batch=lambda done: self._ports.progress.update(done, len(rows), f"looking at real pictures ({split})"),
+        )
 
 
 def _choose_rows(dataset: Dataset, split: str, config: Config) -> list[int]:
@@ -216,9 +221,9 @@ def _sample_sections(dataset: Dataset, samples: PictureSet) -> list[Section]:
 
 def _memorisation_section(assessment: Assessment, samples: PictureSet, train: PictureSet, holdout: PictureSet) -> Section:
     found = assessment.memorisation
-    neighbours = found.features.samples
     cards = []
     for index in (int(worst) for worst in found.worst(_WORST_PAIRS)):
+        neighbours = found.evidence(index).samples
         verdict = "memorised" if found.flagged[index] else "not memorised"
         cards.append(
             Card(
@@ -243,6 +248,11 @@ def _summary(metrics: Mapping[str, float], num_samples: int) -> str:
         parts.append(
             f"category accuracy {metrics['category_accuracy']:.0%} "
             f"(chance {metrics['category_accuracy_chance']:.0%}, real {metrics['category_accuracy_real']:.0%})"
+        )
+    if "recall" in metrics:
+        parts.append(
+            f"precision {metrics['precision']:.0%} (real {metrics['precision_real']:.0%}), "
+            f"recall {metrics['recall']:.0%} (real {metrics['recall_real']:.0%})"
         )
     parts.append(f"memorised {metrics['memorised_share']:.1%} (real {metrics['memorised_share_real']:.1%})")
     return ", ".join(parts)

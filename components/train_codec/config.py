@@ -1,5 +1,7 @@
 """What `train_codec` can be told; its defaults are the training of the codec that ships with the project."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -7,12 +9,17 @@ class Config(BaseModel):
     """How a codec is built and trained.
 
     Attributes:
+        architecture: `compact`, or `autoencoder_kl`, that of latent diffusion's public KL-VAEs.
         latent_channels: Channels of a latent.
-        downscale: Pixels per latent position along a side (f4 is 4).
+        downscale: Pixels per latent position along a side (f4 is 4), of a compact codec.
         encoder_widths: Channels of the encoder from full resolution to the latents' resolution.
         encoder_blocks: Residual blocks of the encoder at each of these resolutions.
         decoder_widths: Channels of the decoder, in the same order.
         decoder_blocks: Residual blocks of the decoder, in the same order.
+        posterior: Whether a compact encoder gives a gaussian or a point; a point has no KL divergence, so kl_weight must be 0.
+        block_out_channels: Channels of an `autoencoder_kl` from full resolution to the latents', halving at each but the last.
+        layers_per_block: Its residual blocks at each resolution of the encoder; the decoder has one more.
+        norm_num_groups: Groups of its group norms.
         num_steps: Batches to train on.
         batch_size: Crops in a batch.
         crop_size: Side of a crop in pixels.
@@ -25,18 +32,31 @@ class Config(BaseModel):
         mse_weight: Weight of the mean squared error.
         gradient_weight: Weight of the error of differences between neighbouring pixels.
         kl_weight: Weight of the KL divergence.
+        kl_unit: What the divergence is counted in: nats a number of the `latent`, or of the picture (`pixel`), as in latent
+            diffusion, whose weight is then 1e-6.
+        perceptual_weight: Weight of the distance in the features of EfficientNet-Lite0; 0 is without.
+        adversarial_weight: Weight of a patch discriminator's judgement, beside its adaptive weight; 0 is without.
+        adversarial_start: The first step in which the discriminator takes part, counted from 0.
+        discriminator_width: Channels of its first layer.
+        discriminator_layers: Its layers that halve the resolution.
+        discriminator_learning_rate: Its rate.
         checkpoint_every: Steps between checkpoints.
         seed: Decides weights, batches and noise.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    architecture: Literal["compact", "autoencoder_kl"] = "compact"
     latent_channels: int = Field(default=8, ge=1)
     downscale: int = 4
     encoder_widths: tuple[int, ...] = (16, 48, 96)
     encoder_blocks: tuple[int, ...] = (0, 1, 1)
     decoder_widths: tuple[int, ...] = (16, 64, 128)
     decoder_blocks: tuple[int, ...] = (0, 2, 2)
+    posterior: Literal["gaussian", "deterministic"] = "gaussian"
+    block_out_channels: tuple[int, ...] = (64, 128, 256)
+    layers_per_block: int = Field(default=2, ge=1)
+    norm_num_groups: int = Field(default=32, ge=1)
     num_steps: int = Field(default=3000, ge=1)
     batch_size: int = Field(default=16, ge=1)
     crop_size: int = Field(default=32, ge=8)
@@ -49,5 +69,12 @@ class Config(BaseModel):
     mse_weight: float = Field(default=2.0, ge=0)
     gradient_weight: float = Field(default=0.5, ge=0)
     kl_weight: float = Field(default=1e-3, ge=0)
+    kl_unit: Literal["latent", "pixel"] = "latent"
+    perceptual_weight: float = Field(default=0.0, ge=0)
+    adversarial_weight: float = Field(default=0.0, ge=0)
+    adversarial_start: int = Field(default=1500, ge=0)
+    discriminator_width: int = Field(default=32, ge=1)
+    discriminator_layers: int = Field(default=2, ge=1)
+    discriminator_learning_rate: float = Field(default=2e-4, gt=0)
     checkpoint_every: int = Field(default=500, ge=1)
     seed: int = Field(default=0, ge=0)

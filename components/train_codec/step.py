@@ -12,12 +12,15 @@ from components.ports import Ports, StepReport
 from components.train_codec.config import Config
 from components.train_codec.figures import write_loss_curve
 from components.validated import require_validated
+from model_core.codec.adversary import AdversarialTraining
 from model_core.codec.autoencoder import Codec
 from model_core.codec.batches import rescale, to_bytes, to_unit_range
-from model_core.codec.config import CodecConfig
+from model_core.codec.config import CodecConfig, LatentConfig
 from model_core.codec.io import save_codec
+from model_core.codec.kl_config import AUTOENCODER_KL, KLAutoencoderConfig
 from model_core.codec.losses import LossWeights
 from model_core.codec.patch_pca import PatchPCA, fit_patch_pca
+from model_core.codec.perceptual import PerceptualLoss, load_perceptual_loss
 from model_core.codec.report import fidelity, picture_grid, reconstruct, reconstruction_rows
 from model_core.codec.training import CodecProgress, CodecTraining, train_codec
 from model_core.data.dataset import Dataset
@@ -36,14 +39,17 @@ def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path],
     Raises:
         IntegrityError: The dataset is not the one that `inputs["validation"]` is about.
         BadDataError: The dataset cannot be opened, lacks a split, or its pictures cannot be cropped as asked.
-        BadModelError: The configuration describes no codec, or the checkpoint is damaged.
+        BadModelError: The configuration describes no codec or no loss that fits it, or the checkpoint is damaged.
         TrainingDivergedError: The loss is not finite.
     """
     architecture, training = codec_config(config), codec_training(config)
     dataset_digest = require_validated(inputs["dataset"], inputs["validation"])
     dataset, folder = Dataset.open(inputs["dataset"]), outputs["codec"]
     frames: dict[str, Tensor] = {split: _frames(dataset, split) for split in SPLITS}
-    trained = train_codec(architecture, training, frames[TRAIN], scratch=ports.scratch, report=_reporter(ports))
+    perceptual = _perceptual_loss(config, ports)
+    trained = train_codec(
+        architecture, training, frames[TRAIN], scratch=ports.scratch, perceptual=perceptual, report=_reporter(ports)
+    )
     save_codec(trained.codec, folder)
     measured = _measure(trained.codec, frames, config, folder)
     num_parameters = sum(parameter.numel() for parameter in trained.codec.parameters())
@@ -58,6 +64,7 @@ def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path],
             "attribution": dataset.info.attribution,
         },
         "training": config.model_dump(mode="json"),
+        **({} if perceptual is None else {"perceptual": {"network": perceptual.digest, "licence": _weights_licence()}}),
         "num_parameters": num_parameters,
         "final_loss": round(sum(trained.losses[-_LOG_EVERY:]) / len(trained.losses[-_LOG_EVERY:]), 6),
     }
@@ -66,12 +73,19 @@ def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path],
     return _step_report(report)
 
 
-def codec_config(config: Config) -> CodecConfig:
+def codec_config(config: Config) -> LatentConfig:
     """Returns the architecture that a configuration asks for.
 
     Raises:
         BadModelError: It describes no codec.
     """
+    if config.architecture == AUTOENCODER_KL:
+        return KLAutoencoderConfig(
+            latent_channels=config.latent_channels,
+            block_out_channels=config.block_out_channels,
+            layers_per_block=config.layers_per_block,
+            norm_num_groups=config.norm_num_groups,
+        )
     return CodecConfig(
         latent_channels=config.latent_channels,
         downscale=config.downscale,
@@ -79,6 +93,7 @@ def codec_config(config: Config) -> CodecConfig:
         encoder_blocks=config.encoder_blocks,
         decoder_widths=config.decoder_widths,
         decoder_blocks=config.decoder_blocks,
+        posterior=config.posterior,
     )
 
 
@@ -93,10 +108,43 @@ def codec_training(config: Config) -> CodecTraining:
         warmup_steps=config.warmup_steps,
         ema_decay=config.ema_decay,
         latent_noise=config.latent_noise,
-        weights=LossWeights(l1=config.l1_weight, mse=config.mse_weight, gradient=config.gradient_weight, kl=config.kl_weight),
+        weights=LossWeights(
+            l1=config.l1_weight,
+            mse=config.mse_weight,
+            gradient=config.gradient_weight,
+            kl=config.kl_weight,
+            kl_unit=config.kl_unit,
+            perceptual=config.perceptual_weight,
+        ),
+        adversarial=_adversarial_training(config),
         checkpoint_every=config.checkpoint_every,
         seed=config.seed,
     )
+
+
+def _adversarial_training(config: Config) -> AdversarialTraining | None:
+    """Returns how a discriminator takes part, where one does."""
+    if config.adversarial_weight == 0:
+        return None
+    return AdversarialTraining(
+        start_step=config.adversarial_start,
+        weight=config.adversarial_weight,
+        width=config.discriminator_width,
+        num_layers=config.discriminator_layers,
+        learning_rate=config.discriminator_learning_rate,
+    )
+
+
+def _perceptual_loss(config: Config, ports: Ports) -> PerceptualLoss | None:
+    """Returns the perceptual term's distance, where it has a weight."""
+    return load_perceptual_loss(ports.scratch / "weights") if config.perceptual_weight > 0 else None
+
+
+def _weights_licence() -> str:
+    """Returns the licence of the perceptual network's weights, on which the codec then depends."""
+    from model_core.evaluation.features import WEIGHTS_LICENCE
+
+    return WEIGHTS_LICENCE
 
 
 def _frames(dataset: Dataset, split: str) -> Tensor:
@@ -119,17 +167,17 @@ def _reporter(ports: Ports) -> Callable[[CodecProgress], None]:
 def _measure(codec: Codec, frames: Mapping[str, Tensor], config: Config, folder: Path) -> dict[str, Any]:
     """Measures each split at each scale, the linear codec fitted to the training pictures of that scale; draws some pictures."""
     sizes: dict[str, Any] = {}
-    grids = []
+    grids, factor = [], codec.config.factor
     for divisor in config.divisors:
         scaled = {split: rescale(pictures, divisor) for split, pictures in frames.items()}
-        pca = fit_patch_pca(scaled[TRAIN], downscale=config.downscale, num_components=config.latent_channels)
+        pca = fit_patch_pca(scaled[TRAIN], downscale=factor, num_components=config.latent_channels)
         sizes[str(scaled[TRAIN].shape[-1])] = {split: _compare(codec, pca, pictures) for split, pictures in scaled.items()}
         shown = scaled[HOLDOUT][torch.linspace(0, len(scaled[HOLDOUT]) - 1, _NUM_SHOWN).long()]
         grids.append(picture_grid(reconstruction_rows(codec, pca, shown), magnify=2 * divisor))
     page = to_bytes(torch.cat(grids, dim=2))[0].numpy()
     (folder / "reconstructions.png").write_bytes(encode_png(page))
     margin = min(size[HOLDOUT]["margin_db"] for size in sizes.values())
-    return {"latent_channels": config.latent_channels, "downscale": config.downscale, "sizes": sizes, "margin_db": margin}
+    return {"latent_channels": config.latent_channels, "downscale": factor, "sizes": sizes, "margin_db": margin}
 
 
 def _compare(codec: Codec, pca: PatchPCA, pictures: Tensor) -> dict[str, Any]:

@@ -4,17 +4,28 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from model_core.diffusion.names import ObjectiveName, ScheduleName, TimeSamplingName
+from model_core.sampling.names import SamplerName
+from model_core.training.config import DecayName, PrecisionName
+from model_core.transformer.config import AttentionName, MlpName, ModulationName, NormName, PositionsName
+
+_SIZES = ("patch_size", "hidden_size", "depth", "num_heads", "mlp_ratio", "norm", "mlp", "positions", "qk_norm")
+_VARIANTS = ("modulation", "attention", "text_conditioning", "long_skips", "learn_variance")
+_OF_SAMPLING = ("sampling_num_steps", "guidance_scale", "sampler")
+
 
 class Config(BaseModel):
     """How the transformer looks, is trained, and is sampled by default; chosen by ``benchmarks/recipes.py``.
 
     Attributes:
-        objective: `rectified_flow`, or `epsilon` (P4).
+        objective: `rectified_flow`, or on a noise schedule `epsilon` (P4), `x0` or `v`.
         num_steps: Optimiser steps; a budget in steps gives the same model on every machine of a kind.
         batch_size: Pictures a step.
+        accumulate_steps: Parts of a step whose gradients are summed, for less memory.
         learning_rate: Peak rate.
         warmup_steps: Steps over which the rate rises.
-        decay: How the rate falls afterwards.
+        decay: How the rate falls afterwards; `wsd` stays at the peak first.
+        decay_fraction: Share of the steps in which `wsd` falls.
         final_rate_fraction: Last rate over peak rate.
         weight_decay: Of AdamW, on matrices.
         adam_beta2: Of AdamW.
@@ -24,17 +35,36 @@ class Config(BaseModel):
         drop_label: Probability of dropping the label alone.
         drop_text: Probability of dropping the caption alone.
         text_noise: Length of the noise added to a caption's embedding, itself of length 1.
-        time_mean: Mean of the logit of rectified flow's times.
-        time_std: Standard deviation of the logit of rectified flow's times.
-        noise_schedule: Of the epsilon objective.
-        num_timesteps: Of the epsilon objective.
+        time_sampling: `uniform` or `logit_normal` times; the objective's own way if not given.
+        time_mean: Mean of the logit of logit-normal times.
+        time_std: Standard deviation of the logit of logit-normal times.
+        noise_schedule: Of the objectives other than rectified flow.
+        num_timesteps: Of that schedule.
+        zero_terminal_snr: Whether that schedule ends in noise alone; for `v` and `x0`.
+        learn_variance: Whether the reverse process's variance is learnt too (P2).
+        min_snr_gamma: Bound of the signal-to-noise weight of the loss; 5 is usual, none if not given.
+        precision: Of matmuls: `float32`, `bfloat16`, or `auto` for bfloat16 where the hardware has it.
+        device: `cpu`, `cuda`, or `auto` for a GPU where there is one.
+        compile: Whether blocks are compiled.
+        activation_checkpointing: Whether blocks are computed again in the backward pass, for less memory.
+        preset: An architecture by name, such as `DiT-S/2` or `DiT-B/2-modern`, in place of patch_size, hidden_size, depth,
+            num_heads, mlp_ratio, norm, mlp, positions and qk_norm.
         hidden_size: Width of the transformer.
         depth: Number of blocks.
         num_heads: Attention heads.
         mlp_ratio: Width of a block's hidden layer over the transformer's.
         patch_size: Latent positions a token along frames, height, width.
+        norm: `layer` or `rms`.
+        mlp: `gelu` or `swiglu`.
+        positions: `sinusoid` or `rope`.
+        qk_norm: Whether queries and keys are normalised.
+        modulation: A modulation of its own for each block, or one that all share.
+        attention: Over all tokens at once, or over space and time in turn.
+        text_conditioning: Whether captions are read, as pooled embeddings.
+        long_skips: Whether the first half's tokens are led past the middle.
         sampling_num_steps: Default steps of sampling.
         guidance_scale: Default guidance scale of sampling.
+        sampler: Default sampler; the objective's own if not given.
         seed: Decides weights, data order and noise.
         checkpoint_every_steps: Steps between checkpoints.
         checkpoint_every_s: Seconds between checkpoints, if that is sooner.
@@ -42,12 +72,14 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    objective: Literal["rectified_flow", "epsilon"] = "rectified_flow"
+    objective: ObjectiveName = "rectified_flow"
     num_steps: int = Field(default=1200, ge=1)
     batch_size: int = Field(default=32, ge=1)
+    accumulate_steps: int = Field(default=1, ge=1)
     learning_rate: float = Field(default=2e-3, gt=0)
     warmup_steps: int = Field(default=100, ge=0)
-    decay: Literal["cosine", "linear", "constant"] = "cosine"
+    decay: DecayName = "cosine"
+    decay_fraction: float = Field(default=0.1, ge=0, le=1)
     final_rate_fraction: float = Field(default=0.0, ge=0, le=1)
     weight_decay: float = Field(default=0.0, ge=0)
     adam_beta2: float = Field(default=0.99, gt=0, lt=1)
@@ -57,26 +89,48 @@ class Config(BaseModel):
     drop_label: float = Field(default=0.3, ge=0, le=1)
     drop_text: float = Field(default=0.1, ge=0, le=1)
     text_noise: float = Field(default=0.5, ge=0, le=100)
+    time_sampling: TimeSamplingName | None = None
     time_mean: float = 0.0
     time_std: float = Field(default=1.0, gt=0)
-    noise_schedule: Literal["linear", "cosine"] = "linear"
+    noise_schedule: ScheduleName = "linear"
     num_timesteps: int = Field(default=1000, ge=1)
+    zero_terminal_snr: bool = False
+    learn_variance: bool = False
+    min_snr_gamma: float | None = Field(default=None, gt=0)
+    precision: PrecisionName = "float32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    compile: bool = False
+    activation_checkpointing: bool = False
+    preset: str | None = None
     hidden_size: int = Field(default=256, ge=4)
     depth: int = Field(default=6, ge=1)
     num_heads: int = Field(default=4, ge=1)
     mlp_ratio: float = Field(default=4.0, gt=0)
     patch_size: tuple[int, int, int] = (1, 2, 2)
+    norm: NormName = "layer"
+    mlp: MlpName = "gelu"
+    positions: PositionsName = "sinusoid"
+    qk_norm: bool = False
+    modulation: ModulationName = "block"
+    attention: AttentionName = "full"
+    text_conditioning: Literal["pooled", "none"] = "pooled"
+    long_skips: bool = False
     sampling_num_steps: int = Field(default=20, ge=1)
     guidance_scale: float = 3.0
+    sampler: SamplerName | None = None
     seed: int = Field(default=0, ge=0)
     checkpoint_every_steps: int = Field(default=500, ge=1)
     checkpoint_every_s: float = Field(default=60.0, gt=0)
 
     def training_values(self) -> dict[str, Any]:
         """Returns the fields of a `model_core.training.config.TrainingConfig`."""
-        other = {"hidden_size", "depth", "num_heads", "mlp_ratio", "patch_size", "sampling_num_steps", "guidance_scale"}
+        other = {*_SIZES, *_VARIANTS, *_OF_SAMPLING, "preset", "device"} - {"learn_variance"}
         return {name: value for name, value in self if name not in other}
 
-    def architecture_values(self) -> dict[str, Any]:
-        """Returns the fields of a `TransformerConfig` that the data do not decide."""
-        return {name: getattr(self, name) for name in ("hidden_size", "depth", "num_heads", "mlp_ratio", "patch_size")}
+    def size_values(self) -> dict[str, Any]:
+        """Returns the fields of a `TransformerConfig` that a preset decides in their place."""
+        return {name: getattr(self, name) for name in _SIZES}
+
+    def variant_values(self) -> dict[str, Any]:
+        """Returns the other fields of a `TransformerConfig` that the data do not decide."""
+        return {name: getattr(self, name) for name in _VARIANTS}

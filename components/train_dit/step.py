@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from model_core.data.latents import LatentDataset, LatentsConfig
 from model_core.training.config import TrainingConfig
 from model_core.training.loop import StepProgress, TrainingResult, train
 from model_core.training.loss_curve import smoothed, write_loss_curve
+from model_core.training.throughput import measured_matmul_peak
 from model_core.transformer.config import TransformerConfig
 from model_core.transformer.model_config import (
     Conditioning,
@@ -20,6 +22,7 @@ from model_core.transformer.model_config import (
     TextEncoderId,
     write_model_config,
 )
+from model_core.transformer.presets import preset
 from model_core.transformer.weights import save_weights
 
 TRAINING_NAME = "training.json"
@@ -45,9 +48,19 @@ def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path],
     latents, folder = LatentDataset.open(inputs["latents"]), outputs["model"]
     training = TrainingConfig(**config.training_values())
     architecture = build_architecture(config, latents.config)
+    build_model_config(config, training, architecture, latents.config).transformer()  # refuses now what could not be sampled
     ports.tracking.log_params(config.model_dump(mode="json"))
     observer = _Observer(ports)
-    result = train(training, architecture, latents, scratch=ports.scratch, on_step=observer.on_step)
+    result = train(
+        training,
+        architecture,
+        latents,
+        scratch=ports.scratch,
+        device=config.device,
+        on_step=observer.on_step,
+        matmul_peak=measured_matmul_peak,
+    )
+    training = replace(training, precision=result.precision)  # what it was, where `auto` was asked for
     write_model_config(build_model_config(config, training, architecture, latents.config), folder)
     save_weights(result.weights, folder)
     return _report(result, training, folder, num_items=len(latents.rows("train")))
@@ -70,31 +83,49 @@ class _Observer:
             seconds_left=progress.seconds_left,
         )
         if progress.step % _LOG_EVERY == 0 or progress.step == progress.num_steps:
-            figures = {"loss": progress.loss, "steps_per_s": progress.steps_per_s}
+            figures = {
+                "loss": progress.loss,
+                "steps_per_s": progress.steps_per_s,
+                "images_per_s": progress.images_per_s,
+                "model_flops_per_s": progress.model_flops_per_s,
+            }
+            if progress.share_of_peak is not None:
+                figures["share_of_peak"] = progress.share_of_peak
             self._ports.tracking.log_metrics(figures, step=progress.step)
             for name, value in figures.items():
                 self._ports.metrics.gauge(f"training_{name}", value)
 
 
 def build_architecture(config: Config, latents: LatentsConfig) -> TransformerConfig:
-    """Returns the architecture: what the configuration chooses, and what the latents decide."""
-    return TransformerConfig(
-        **config.architecture_values(),
-        in_channels=latents.latent_shape[0],
-        num_labels=len(latents.labels),
-        text_dim=latents.text_encoder.dim,
-    )
+    """Returns the architecture: what the configuration chooses, and what the latents decide.
+
+    Rotary positions remember the grid that they were trained on, so that they can be stretched over a larger one.
+
+    Raises:
+        BadModelError: The values describe no transformer, or there is no such preset.
+    """
+    channels, num_labels, text_dim = latents.latent_shape[0], len(latents.labels), latents.text_encoder.dim
+    if config.preset is not None:
+        sized = preset(config.preset, in_channels=channels, num_labels=num_labels, text_dim=text_dim)
+    else:
+        sized = TransformerConfig(**config.size_values(), in_channels=channels, num_labels=num_labels, text_dim=text_dim)
+    architecture = replace(sized, **config.variant_values())
+    if architecture.positions == "rope":
+        architecture = replace(architecture, rope_grid=architecture.grid(latents.latent_shape))
+    return architecture
 
 
 def build_model_config(
     config: Config, training: TrainingConfig, architecture: TransformerConfig, latents: LatentsConfig
 ) -> ModelConfig:
     encoder = latents.text_encoder
-    schedule = NoiseScheduleId(name=config.noise_schedule, num_timesteps=config.num_timesteps)
+    schedule = NoiseScheduleId(
+        name=config.noise_schedule, num_timesteps=config.num_timesteps, zero_terminal_snr=config.zero_terminal_snr
+    )
     return ModelConfig(
         architecture=architecture.to_dict(),
         objective=config.objective,
-        noise_schedule=schedule if config.objective == "epsilon" else None,
+        noise_schedule=None if config.objective == "rectified_flow" else schedule,
         conditioning=Conditioning(
             labels=list(latents.labels),
             text_encoder=TextEncoderId(name=encoder.name, digest=encoder.digest, dim=encoder.dim),
@@ -103,7 +134,9 @@ def build_model_config(
         image_size=latents.image_size,
         codec_digest=latents.codec_digest,
         dataset_digest=latents.dataset_digest,
-        sampling=SamplingDefaults(num_steps=config.sampling_num_steps, guidance_scale=config.guidance_scale),
+        sampling=SamplingDefaults(
+            num_steps=config.sampling_num_steps, guidance_scale=config.guidance_scale, sampler=config.sampler
+        ),
         training=training.hyperparameters(),
         libraries={name: version(name) for name in _LIBRARIES},
     )

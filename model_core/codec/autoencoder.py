@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model_core.codec.config import CodecConfig
-from model_core.errors import BadModelError
+from model_core.codec.config import CodecConfig, LatentConfig
+from model_core.errors import BadDataError, BadModelError
 
 _LOG_VARIANCE_RANGE = (-20.0, 10.0)
 _CHANNELS_PER_GROUP = 16
@@ -59,13 +59,17 @@ class Encoder(nn.Module):
                 layers.append(nn.Conv2d(widths[level - 1], width, 3, stride=2, padding=1))
             layers.extend(ResidualBlock(width) for _ in range(num_blocks))
         self.net = nn.Sequential(*layers, _norm(widths[-1]), nn.SiLU())
-        self.out = nn.Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)
+        self.deterministic = config.posterior == "deterministic"
+        self.out = nn.Conv2d(widths[-1], (1 if self.deterministic else 2) * config.latent_channels, 3, padding=1)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]  # as above
 
-    def forward(self, x: Float[Tensor, "n 3 H W"]) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n c h w"]]:
-        """Returns mean and log variance of the posterior."""
-        mean, log_variance = self.out(self.net(x)).chunk(2, dim=1)  # each [n c h w]
+    def forward(self, x: Float[Tensor, "n 3 H W"]) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n c h w"] | None]:
+        """Returns mean and log variance of the posterior; no log variance where the posterior is a point."""
+        found: Tensor = self.out(self.net(x))  # [n 2c h w], or [n c h w] for a point
+        if self.deterministic:
+            return found + self.patch(x), None
+        mean, log_variance = found.chunk(2, dim=1)  # each [n c h w]
         return mean + self.patch(x), log_variance.clamp(*_LOG_VARIANCE_RANGE)
 
 
@@ -93,41 +97,69 @@ class Decoder(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Posterior:
-    """A diagonal gaussian over latents, before normalisation.
+    """A diagonal gaussian over latents, or a point, before normalisation.
 
     Attributes:
         mean: Its mean, [n c h w].
-        log_variance: The logarithm of its variance, [n c h w].
+        log_variance: The logarithm of its variance, [n c h w]; none for a point.
     """
 
     mean: Tensor
-    log_variance: Tensor
+    log_variance: Tensor | None
+
+    def mode(self) -> Float[Tensor, "n c h w"]:
+        """Returns the most probable latents, which are the mean."""
+        return self.mean
 
     def sample(self, generator: torch.Generator) -> Float[Tensor, "n c h w"]:
-        """Draws by the reparameterisation trick (Kingma & Welling 2013, arXiv 1312.6114, §2.4)."""
+        """Draws by the reparameterisation trick (Kingma & Welling 2013, arXiv 1312.6114, §2.4); a point is its own sample."""
+        if self.log_variance is None:
+            return self.mean
         noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device)
         return self.mean + torch.exp(0.5 * self.log_variance) * noise
 
     def kl(self) -> Float[Tensor, ""]:
-        """Returns KL(posterior || N(0, I)) in nats, averaged over all numbers of the latents (ibid., appendix B)."""
-        return 0.5 * (self.mean.square() + self.log_variance.exp() - 1 - self.log_variance).mean()
+        """Returns KL(posterior || N(0, I)) in nats, averaged over all numbers of the latents (ibid., appendix B).
+
+        Raises:
+            BadModelError: The posterior is a point, whose divergence is infinite.
+        """
+        return 0.5 * self._twice_kl().mean()
+
+    def nats(self) -> Float[Tensor, "n"]:
+        """Returns KL(posterior || N(0, I)) of each item in nats, summed over the numbers of its latents.
+
+        Raises:
+            BadModelError: The posterior is a point, whose divergence is infinite.
+        """
+        return 0.5 * self._twice_kl().sum(dim=(1, 2, 3))
+
+    def _twice_kl(self) -> Float[Tensor, "n c h w"]:
+        if self.log_variance is None:
+            raise BadModelError(
+                "a deterministic codec has no KL divergence", hint='give the KL term no weight, or use posterior "gaussian"'
+            )
+        return self.mean.square() + self.log_variance.exp() - 1 - self.log_variance
 
 
 class Codec(nn.Module):
     """Encodes clips to normalised latents and decodes them; a picture is a clip of one frame.
 
+    This class has the compact architecture; a subclass brings another by its own `_make_networks`, `posterior` and `pixels`.
+
     Args:
         config: Architecture and latent statistics; without statistics latents are left as the encoder makes them.
     """
 
+    encoder: nn.Module
+    decoder: nn.Module
     latent_mean: Tensor
     latent_std: Tensor
 
-    def __init__(self, config: CodecConfig) -> None:
+    def __init__(self, config: LatentConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = Encoder(config)
-        self.decoder = Decoder(config)
+        self._make_networks()
         shape = (config.latent_channels, 1, 1)
         mean = config.latent_mean or (0.0,) * config.latent_channels
         std = config.latent_std or (1.0,) * config.latent_channels
@@ -135,21 +167,41 @@ class Codec(nn.Module):
         self.register_buffer("latent_std", torch.tensor(std).view(shape), persistent=False)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs leave this form out
 
+    def _make_networks(self) -> None:
+        """Makes the networks that `config` describes."""
+        if not isinstance(self.config, CodecConfig):
+            raise TypeError(f"a compact codec needs a CodecConfig, not a {type(self.config).__name__}")
+        self.encoder = Encoder(self.config)
+        self.decoder = Decoder(self.config)
+
+    @property
+    def last_weight(self) -> nn.Parameter:
+        """The weight of the decoder's last layer, where the gradients of losses are compared."""
+        return self.decoder.get_parameter("out.weight")
+
     def posterior(self, frames: Float[Tensor, "n 3 H W"]) -> Posterior:
         """Returns the posterior of frames with values in [-1, 1]."""
         mean, log_variance = self.encoder(frames.contiguous(memory_format=torch.channels_last))
         return Posterior(mean=mean, log_variance=log_variance)
 
+    def pixels(self, z: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 H W"]:
+        """Returns what the decoder makes of latents that are not normalised: about [-1, 1], not clamped."""
+        frames: Tensor = self.decoder(z)
+        return frames
+
     def encode(self, pixels: Float[Tensor, "b 3 t H W"]) -> Float[Tensor, "b c t h w"]:
-        """Returns the normalised posterior mean ``(z - mean) / std`` of clips with values in [-1, 1].
+        """Returns the normalised mode of the posterior ``(z - mean) / std`` of clips with values in [-1, 1].
 
         Raises:
             BadModelError: Not three channels, or a side that the factor does not divide.
+            BadDataError: A pixel is not a finite number.
         """
         if pixels.ndim != 5 or pixels.shape[1] != 3:
             raise BadModelError(f"pixels have shape {list(pixels.shape)}, expected [batch, 3, frames, height, width]")
         self.config.latent_shape(pixels.shape[2], pixels.shape[3], pixels.shape[4])
-        mean = self.posterior(rearrange(pixels, "b rgb t H W -> (b t) rgb H W")).mean  # [n c h w]
+        if not bool(pixels.isfinite().all()):
+            raise BadDataError("a pixel to encode is not a finite number", hint="pixels are numbers in [-1, 1]")
+        mean = self.posterior(rearrange(pixels, "b rgb t H W -> (b t) rgb H W")).mode()  # [n c h w]
         normalised = (mean - self.latent_mean) / self.latent_std
         latents: Tensor = rearrange(normalised, "(b t) c h w -> b c t h w", b=pixels.shape[0])
         return latents.contiguous()
@@ -165,13 +217,16 @@ class Codec(nn.Module):
                 f"latents have shape {list(latents.shape)}, expected [b, {self.config.latent_channels}, frames, height, width]"
             )
         z = rearrange(latents, "b c t h w -> (b t) c h w") * self.latent_std + self.latent_mean
-        frames: Tensor = self.decoder(z.contiguous(memory_format=torch.channels_last)).clamp(-1, 1)
+        frames = self.pixels(z.contiguous(memory_format=torch.channels_last)).clamp(-1, 1)
         clips: Tensor = rearrange(frames, "(b t) rgb H W -> b rgb t H W", b=latents.shape[0])
         return clips.contiguous()
 
 
-def build_codec(config: CodecConfig, *, seed: int = 0) -> Codec:
+def build_codec(config: LatentConfig, *, seed: int = 0) -> Codec:
     """Returns a codec whose first weights depend on the seed only; torch's global generator stays as it is."""
+    from model_core.codec.kl_autoencoder import KLAutoencoder
+    from model_core.codec.kl_config import KLAutoencoderConfig
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Codec(config)
+        return KLAutoencoder(config) if isinstance(config, KLAutoencoderConfig) else Codec(config)

@@ -73,11 +73,15 @@ def crop_sampler(
     """Prepares the scales to draw from.
 
     Raises:
-        BadDataError: No picture, or a picture at some scale is smaller than a crop.
+        BadDataError: No picture, no pixels of three channels, a pixel that is not finite, or a picture smaller than a crop.
     """
+    if frames.ndim != 4 or frames.shape[1] != 3 or frames.shape[2] != frames.shape[3]:
+        raise BadDataError(f"training pictures have shape {list(frames.shape)}, expected [n, 3, side, side]")
     side = frames.shape[-1]
     if len(frames) == 0:
         raise BadDataError("there is no picture to train a codec on", hint="the dataset's training split is empty")
+    if not bool(frames.isfinite().all()):
+        raise BadDataError("a pixel of the training pictures is not a finite number", hint="pixels are numbers in [-1, 1]")
     for divisor in divisors:
         if side % divisor or side // divisor < crop_size:
             raise BadDataError(

@@ -1,17 +1,25 @@
-"""A codec on disk: `config.json` and `codec.safetensors`."""
+"""A codec on disk: `config.json` and `codec.safetensors`, whatever its architecture."""
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
 from model_core.codec.autoencoder import Codec, build_codec
-from model_core.codec.config import CodecConfig
+from model_core.codec.config import COMPACT, CodecConfig, LatentConfig, architecture_of
+from model_core.codec.kl_config import AUTOENCODER_KL, KLAutoencoderConfig
+from model_core.codec.weights import load_weights, read_tensors
 from model_core.errors import BadModelError
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "codec.safetensors"
+_HINT = "a codec is a folder made by `groundswell run codec`"
+_READERS: Mapping[str, Callable[[Mapping[str, Any]], LatentConfig]] = {
+    COMPACT: CodecConfig.from_dict,
+    AUTOENCODER_KL: KLAutoencoderConfig.from_dict,
+}
 
 
 def save_codec(codec: Codec, folder: Path) -> None:
@@ -22,22 +30,40 @@ def save_codec(codec: Codec, folder: Path) -> None:
     (folder / WEIGHTS_NAME).write_bytes(save(tensors))
 
 
-def load_codec_config(folder: Path) -> CodecConfig:
-    """Reads the configuration of a codec.
+def read_config(path: Path, *, hint: str) -> dict[str, Any]:
+    """Returns the object in a config.json.
 
     Raises:
-        BadModelError: It is missing, no JSON, or describes no codec.
+        BadModelError: The file is missing, no JSON, or holds something else.
     """
-    path = folder / CONFIG_NAME
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise BadModelError(f"{path} does not exist", hint="a codec is a folder made by `groundswell run codec`") from error
-    except ValueError as error:
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise BadModelError(f"{path} does not exist", hint=hint) from error
+    except (ValueError, RecursionError) as error:
         raise BadModelError(f"{path} is not JSON: {error}") from error
     if not isinstance(values, dict):
         raise BadModelError(f"{path} holds no object")
-    return CodecConfig.from_dict(values)
+    return values
+
+
+def load_codec_config(folder: Path) -> LatentConfig:
+    """Reads the configuration of a codec, of the architecture that it names.
+
+    Raises:
+        BadModelError: It is missing, no JSON, of an unknown architecture, or describes no codec.
+    """
+    values = read_config(folder / CONFIG_NAME, hint=_HINT)
+    if "format" not in values and "_class_name" in values:
+        raise BadModelError(
+            f"{folder / CONFIG_NAME} is of diffusers' layout", hint="model_core.codec.autoencoder_kl imports an AutoencoderKL"
+        )
+    architecture = architecture_of(values)
+    if not isinstance(architecture, str) or architecture not in _READERS:
+        raise BadModelError(
+            f"codec config.json: architecture {architecture!r} is unknown", hint=f"known ones are {', '.join(_READERS)}"
+        )
+    return _READERS[architecture](values)
 
 
 def load_codec(folder: Path) -> Codec:
@@ -47,22 +73,5 @@ def load_codec(folder: Path) -> Codec:
         BadModelError: A file is missing, cut short or foreign, or the weights are not those of the configuration.
     """
     config, path = load_codec_config(folder), folder / WEIGHTS_NAME
-    if not path.is_file():
-        raise BadModelError(f"{path} does not exist", hint="a codec is a folder made by `groundswell run codec`")
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, ValueError) as error:
-        raise BadModelError(f"{path} is no complete safetensors file: {error}", hint="get the codec again") from error
-    codec = build_codec(config)
-    expected = codec.state_dict()
-    if odd := sorted(set(tensors) ^ set(expected)):
-        raise BadModelError(
-            f"{path}: tensors missing or unknown, such as {odd[0]!r}", hint="config.json belongs to another codec"
-        )
-    for name, tensor in tensors.items():
-        if tensor.shape != expected[name].shape or tensor.dtype != expected[name].dtype:
-            raise BadModelError(f"{path}: {name} is {tensor.dtype} {list(tensor.shape)}, expected {list(expected[name].shape)}")
-        if not bool(tensor.isfinite().all()):
-            raise BadModelError(f"{path}: {name} holds a number that is not finite")
-    codec.load_state_dict(tensors)
-    return codec.eval().requires_grad_(requires_grad=False)
+    tensors = read_tensors(path, hint=_HINT)
+    return load_weights(build_codec(config), tensors, path)

@@ -12,8 +12,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from model_core.codec.autoencoder import Codec
-from model_core.errors import BadDataError
+from model_core.codec.autoencoder import Codec, Decoder, Encoder
+from model_core.errors import BadDataError, BadModelError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,13 @@ def fit_patch_pca(frames: Float[Tensor, "n 3 H W"], *, downscale: int, num_compo
 
 
 def initialise_from_pca(codec: Codec, pca: PatchPCA) -> None:
-    """Sets the codec's linear path to the components, whitened, so that it starts as the best linear codec."""
+    """Sets the codec's linear path to the components, whitened, so that it starts as the best linear codec.
+
+    Raises:
+        BadModelError: The codec's architecture has no linear path.
+    """
+    if not isinstance(codec.encoder, Encoder) or not isinstance(codec.decoder, Decoder):
+        raise BadModelError("only a compact codec can start as a linear one")
     f, scale = pca.downscale, pca.variances.clamp_min(1e-6).sqrt()  # [c]
     kernel = rearrange(pca.components, "c (rgb i j) -> c rgb i j", rgb=3, i=f, j=f)
     mean = rearrange(pca.mean, "(rgb i j) -> rgb i j", rgb=3, i=f, j=f)

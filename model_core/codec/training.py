@@ -7,28 +7,27 @@ average and the optimiser's moments, so a training that was interrupted ends in 
 import hashlib
 import json
 import math
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
-from model_core.codec.autoencoder import Codec, build_codec
+from model_core.codec.adversary import AdversarialTraining, Adversary
+from model_core.codec.autoencoder import Codec, Encoder, build_codec
 from model_core.codec.batches import CropSampler, crop_sampler, generator_for
-from model_core.codec.config import CodecConfig
+from model_core.codec.checkpoint import CHECKPOINT_NAME, damaged, moments_of, read_checkpoint, restore_moments, write_checkpoint
+from model_core.codec.config import CodecConfig, LatentConfig
 from model_core.codec.losses import LossWeights, codec_loss
 from model_core.codec.patch_pca import fit_patch_pca, initialise_from_pca
+from model_core.codec.perceptual import SIDE_MULTIPLE, PerceptualLoss
+from model_core.codec.statistics import latent_statistics
 from model_core.errors import BadModelError, TrainingDivergedError
 
-CHECKPOINT_NAME = "codec-checkpoint.safetensors"
 _ADAM_BETAS = (0.9, 0.99)
-_MEASURE_BATCH = 64
 _INITIAL_LOG_VARIANCE = -6.0
 _NOISE_STREAM = 1 << 31  # noise of a step comes from another stream than its crops
 
@@ -49,6 +48,7 @@ class CodecTraining:
         latent_noise: Noise is added to sampled latents with a standard deviation drawn evenly from 0 to this many of theirs, so
             that the decoder forgives what a diffusion model gets slightly wrong.
         weights: Weights of the loss's terms.
+        adversarial: How a discriminator takes part, if one does.
         checkpoint_every: Steps between checkpoints.
         seed: Decides weights, batches and noise.
     """
@@ -63,6 +63,7 @@ class CodecTraining:
     gradient_clip: float = 1.0
     latent_noise: float = 0.0
     weights: LossWeights = field(default_factory=LossWeights)
+    adversarial: AdversarialTraining | None = None
     checkpoint_every: int = 200
     seed: int = 0
 
@@ -113,15 +114,25 @@ class CodecTrainer:
         config: The codec's architecture, without latent statistics.
         training: How to train.
         frames: Training pictures, square, values in [-1, 1].
+        perceptual: The distance of the loss's perceptual term, where that has a weight.
 
     Raises:
-        BadDataError: The pictures cannot be cropped as asked.
+        BadDataError: The pictures are not finite, or cannot be cropped as asked.
+        BadModelError: The loss, the codec and the crops do not fit together.
     """
 
-    def __init__(self, config: CodecConfig, training: CodecTraining, frames: Float[Tensor, "n 3 side side"]) -> None:
+    def __init__(
+        self,
+        config: LatentConfig,
+        training: CodecTraining,
+        frames: Float[Tensor, "n 3 side side"],
+        perceptual: PerceptualLoss | None = None,
+    ) -> None:
         self.training = training
         self.config = replace(config, latent_mean=(), latent_std=())
         self.config.latent_shape(1, training.crop_size, training.crop_size)
+        _check_loss(config, training, perceptual)
+        self.perceptual = perceptual if training.weights.perceptual > 0 else None
         self.sampler: CropSampler = crop_sampler(
             frames, divisors=training.divisors, crop_size=training.crop_size, batch_size=training.batch_size, seed=training.seed
         )
@@ -129,8 +140,10 @@ class CodecTrainer:
         self.ema = {name: tensor.detach().clone() for name, tensor in self.codec.state_dict().items()}
         self.parameters = dict(self.codec.named_parameters())
         self.optimiser = torch.optim.AdamW(
-            self.parameters.values(), lr=training.learning_rate, betas=(0.9, 0.99), weight_decay=0.0
+            self.parameters.values(), lr=training.learning_rate, betas=_ADAM_BETAS, weight_decay=0.0
         )
+        plan = training.adversarial
+        self.adversary = Adversary(plan, crop_size=training.crop_size, seed=training.seed) if plan is not None else None
         self.losses: list[float] = []
 
     @property
@@ -151,39 +164,47 @@ class CodecTrainer:
         generator = generator_for(training.seed, step + _NOISE_STREAM)
         posterior = self.codec.posterior(frames)
         latents = _disturb(posterior.sample(generator), training.latent_noise, generator)
-        loss = codec_loss(frames, self.codec.decoder(latents), posterior, training.weights)
-        value = loss.total.item()
+        reconstruction = self.codec.pixels(latents)
+        loss = codec_loss(frames, reconstruction, posterior, training.weights, self.perceptual)
+        total, adversary = loss.total, self.adversary
+        if adversary is not None and adversary.takes_part(step):
+            total = total + adversary.codec_loss(reconstruction, loss.reconstruction, self.codec.last_weight)
+        value = total.item()
         if not math.isfinite(value):
             raise TrainingDivergedError(f"the codec's loss is {value} at step {step + 1}", hint="lower learning_rate")
+        self._descend(total, step)
+        if adversary is not None and adversary.takes_part(step):
+            adversary.step(frames, reconstruction)
+        self.losses.append(value)
+        return value
+
+    def _descend(self, total: Tensor, step: int) -> None:
+        """Takes one step down the loss and moves the average of the weights."""
         self.optimiser.zero_grad(set_to_none=True)
-        loss.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        torch.nn.utils.clip_grad_norm_(self.parameters.values(), training.gradient_clip)
+        total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.training.gradient_clip)
         self.optimiser.step()
-        decay = ema_decay_at(step, training)
+        decay = ema_decay_at(step, self.training)
         with torch.no_grad():
             for name, tensor in self.codec.state_dict().items():
                 self.ema[name].lerp_(tensor, 1 - decay)
-        self.losses.append(value)
-        return value
 
     def digest(self) -> str:
         """Returns a digest of all that decides the result but the pictures, which a checkpoint's place decides."""
         plan = {key: value for key, value in asdict(self.training).items() if key != "checkpoint_every"}
-        text = json.dumps({"codec": self.config.to_dict(), "training": plan}, sort_keys=True)
+        network = None if self.perceptual is None else self.perceptual.digest
+        text = json.dumps({"codec": self.config.to_dict(), "training": plan, "perceptual": network}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def save(self, folder: Path) -> None:
         """Writes a checkpoint, atomically."""
         tensors = {f"model/{name}": tensor for name, tensor in self.codec.state_dict().items()}
         tensors |= {f"ema/{name}": tensor for name, tensor in self.ema.items()}
-        for name, parameter in self.parameters.items():
-            tensors |= {f"{key}/{name}": value for key, value in self.optimiser.state[parameter].items()}
+        tensors |= moments_of(self.optimiser, self.parameters)
+        if self.adversary is not None:
+            tensors |= self.adversary.tensors()
         tensors["losses"] = torch.tensor(self.losses, dtype=torch.float64)
-        partial = folder / f"{CHECKPOINT_NAME}.partial"
-        with partial.open("wb") as file:
-            file.write(save({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, {"plan": self.digest()}))
-            os.fsync(file.fileno())
-        partial.replace(folder / CHECKPOINT_NAME)
+        write_checkpoint(folder, tensors, plan=self.digest())
 
     def restore(self, folder: Path) -> bool:
         """Goes on from a checkpoint where there is one of this training; returns whether there was.
@@ -192,16 +213,13 @@ class CodecTrainer:
             BadModelError: The checkpoint is damaged.
         """
         path = folder / CHECKPOINT_NAME
-        if not path.is_file():
+        tensors = read_checkpoint(path, plan=self.digest()) if path.is_file() else None
+        if tensors is None:
             return False
         try:
-            with safe_open(path, framework="pt") as file:
-                if (file.metadata() or {}).get("plan") != self.digest():
-                    return False
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
             self._load(tensors)
-        except (SafetensorError, KeyError, RuntimeError) as error:
-            raise BadModelError(f"checkpoint {path} is damaged: {error}", hint="remove it to train from the start") from error
+        except (KeyError, RuntimeError) as error:
+            raise damaged(path, error) from error
         return True
 
     def _load(self, tensors: dict[str, Tensor]) -> None:
@@ -209,11 +227,9 @@ class CodecTrainer:
         for name, target in self.codec.state_dict().items():
             target.copy_(tensors[f"model/{name}"])
             self.ema[name].copy_(tensors[f"ema/{name}"])
-        for name, parameter in self.parameters.items():
-            self.optimiser.state[parameter] = {
-                key: torch.empty_like(parameter).copy_(tensors[f"{key}/{name}"]) if key != "step" else tensors[f"{key}/{name}"]
-                for key in ("step", "exp_avg", "exp_avg_sq")
-            }
+        restore_moments(self.optimiser, self.parameters, tensors)
+        if self.adversary is not None:
+            self.adversary.load(tensors)
 
     def finish(self) -> TrainedCodec:
         """Returns the moving average with the statistics of its latents on all training pictures, every scale."""
@@ -226,11 +242,12 @@ class CodecTrainer:
 
 
 def train_codec(
-    config: CodecConfig,
+    config: LatentConfig,
     training: CodecTraining,
     frames: Float[Tensor, "n 3 side side"],
     *,
     scratch: Path,
+    perceptual: PerceptualLoss | None = None,
     report: Callable[[CodecProgress], None] | None = None,
 ) -> TrainedCodec:
     """Trains a codec, going on from the checkpoint in `scratch` where there is one.
@@ -240,15 +257,16 @@ def train_codec(
         training: How to train.
         frames: Training pictures, square, values in [-1, 1].
         scratch: Where checkpoints lie.
+        perceptual: The distance of the loss's perceptual term, where that has a weight.
         report: Called after each step.
 
     Raises:
-        BadDataError: The pictures cannot be cropped as asked.
-        BadModelError: The checkpoint is damaged, or crops do not fit the codec.
+        BadDataError: The pictures are not finite, or cannot be cropped as asked.
+        BadModelError: The checkpoint is damaged, or the loss, the codec and the crops do not fit together.
         TrainingDivergedError: The loss is not finite.
     """
     with deterministic_algorithms():
-        trainer = CodecTrainer(config, training, frames)
+        trainer = CodecTrainer(config, training, frames, perceptual)
         trainer.restore(scratch)
         while trainer.num_done < training.num_steps:
             loss = trainer.step()
@@ -257,27 +275,6 @@ def train_codec(
             if report is not None:
                 report(CodecProgress(step=trainer.num_done, num_steps=training.num_steps, loss=loss))
         return trainer.finish()
-
-
-@torch.no_grad()
-def latent_statistics(codec: Codec, scales: Sequence[Tensor]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Returns mean and standard deviation of each latent channel, before normalisation; each scale counts the same.
-
-    Raises:
-        BadModelError: A channel is constant, so it cannot be normalised.
-    """
-    means, squares = [], []
-    for frames in scales:
-        latents = torch.cat([codec.posterior(part).mean for part in torch.split(frames, _MEASURE_BATCH)]).double()  # [n c h w]
-        means.append(latents.mean(dim=(0, 2, 3)))
-        squares.append(latents.square().mean(dim=(0, 2, 3)))
-    mean = torch.stack(means).mean(0)
-    std = (torch.stack(squares).mean(0) - mean.square()).clamp_min(0).sqrt()
-    if not bool((std > 1e-6).all()):
-        raise BadModelError(
-            "a latent channel of the codec is constant", hint="use fewer latent channels, more data or a smaller KL weight"
-        )
-    return tuple(mean.tolist()), tuple(std.tolist())
 
 
 @contextmanager
@@ -291,13 +288,33 @@ def deterministic_algorithms() -> Iterator[None]:
         torch.use_deterministic_algorithms(before, warn_only=warn_only)
 
 
-def _initial_codec(config: CodecConfig, training: CodecTraining, sampler: CropSampler) -> Codec:
-    """Returns a codec whose linear path is the pictures' patch PCA and whose nonlinear path adds nothing yet."""
+def _check_loss(config: LatentConfig, training: CodecTraining, perceptual: PerceptualLoss | None) -> None:
+    """Refuses a loss that the codec or the crops cannot have.
+
+    Raises:
+        BadModelError: It is one.
+    """
+    if isinstance(config, CodecConfig) and config.posterior == "deterministic" and training.weights.kl > 0:
+        raise BadModelError("a deterministic codec has no KL divergence", hint="set kl_weight to 0")
+    if training.weights.perceptual > 0 and perceptual is None:
+        raise BadModelError("the perceptual term has a weight, but there is no network for it")
+    if training.weights.perceptual > 0 and training.crop_size % SIDE_MULTIPLE:
+        raise BadModelError(
+            f"crops of {training.crop_size} px have no perceptual distance", hint=f"use a multiple of {SIDE_MULTIPLE} px"
+        )
+
+
+def _initial_codec(config: LatentConfig, training: CodecTraining, sampler: CropSampler) -> Codec:
+    """Returns the codec to start from.
+
+    A compact one starts with the pictures' patch PCA as its linear path and a nonlinear path that adds nothing yet.
+    """
     codec = build_codec(config, seed=training.seed)
-    frames = torch.cat([_tiles(scale, training.crop_size) for scale in sampler.scales])
-    initialise_from_pca(codec, fit_patch_pca(frames, downscale=config.downscale, num_components=config.latent_channels))
-    with torch.no_grad():
-        codec.encoder.out.bias[config.latent_channels :].fill_(_INITIAL_LOG_VARIANCE)  # type: ignore[index]  # it has a bias
+    if isinstance(config, CodecConfig) and isinstance(codec.encoder, Encoder):
+        frames = torch.cat([_tiles(scale, training.crop_size) for scale in sampler.scales])
+        initialise_from_pca(codec, fit_patch_pca(frames, downscale=config.downscale, num_components=config.latent_channels))
+        with torch.no_grad():
+            codec.encoder.out.bias[config.latent_channels :].fill_(_INITIAL_LOG_VARIANCE)  # type: ignore[index]  # it has a bias
     return codec.train()
 
 

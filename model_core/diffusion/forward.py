@@ -13,22 +13,28 @@ Latents = Float[Tensor, "batch channels frames height width"]
 
 
 def q_step(x_previous: Latents, noise: Latents, t: Int[Tensor, "batch"], schedule: NoiseSchedule) -> Latents:
-    """Draws from ``q(x_t | x_{t-1}) = N(sqrt(1 - beta_t) x_{t-1}, beta_t I)`` (P1; Ho 2020, eq. 2)."""
-    beta = per_sample(schedule.betas[t], x_previous)
+    """Draws from ``q(x_t | x_{t-1}) = N(sqrt(1 - beta_t) x_{t-1}, beta_t I)`` (P1; Ho 2020, arXiv 2006.11239, eq. 2).
+
+    Raises:
+        ValueError: A step that the schedule does not have.
+    """
+    beta = schedule.at(t, schedule.betas, x_previous)
     return (1 - beta).sqrt() * x_previous + beta.sqrt() * noise
 
 
 def q_sample(x_0: Latents, noise: Latents, t: Int[Tensor, "batch"], schedule: NoiseSchedule) -> Latents:
-    """Draws from ``q(x_t | x_0) = N(sqrt(alpha_bar_t) x_0, (1 - alpha_bar_t) I)`` (P1; Ho 2020, eq. 4).
+    """Draws from ``q(x_t | x_0) = N(sqrt(alpha_bar_t) x_0, (1 - alpha_bar_t) I)`` (P1; Ho 2020, arXiv 2006.11239, eq. 4).
 
     Args:
         x_0: Clean latents.
         noise: Standard normal, of the same shape.
         t: Steps, 0 to T - 1.
         schedule: The noise schedule.
+
+    Raises:
+        ValueError: A step that the schedule does not have.
     """
-    alpha_bar = schedule.alpha_bars[t]
-    return per_sample(alpha_bar.sqrt(), x_0) * x_0 + per_sample((1 - alpha_bar).sqrt(), x_0) * noise
+    return schedule.at(t, schedule.signals, x_0) * x_0 + schedule.at(t, schedule.sigmas, x_0) * noise
 
 
 def interpolate(x_0: Latents, noise: Latents, t: Float[Tensor, "batch"]) -> Latents:

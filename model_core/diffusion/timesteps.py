@@ -20,3 +20,11 @@ def logit_normal_times(
 ) -> Float[Tensor, "batch"]:
     """Draws times whose logit is normal: more from the middle, where it is hardest (Esser 2024, arXiv 2403.03206, eq. 19)."""
     return torch.sigmoid(mean + std * torch.randn(batch_size, generator=generator))
+
+
+def logit_normal_steps(
+    batch_size: int, num_timesteps: int, generator: torch.Generator, *, mean: float = 0.0, std: float = 1.0
+) -> Int[Tensor, "batch"]:
+    """Draws steps from 0 to T - 1 whose places in [0, 1) are logit-normal: step ``floor(T u)``."""
+    times = logit_normal_times(batch_size, generator, mean=mean, std=std)
+    return (num_timesteps * times).long().clamp(max=num_timesteps - 1)

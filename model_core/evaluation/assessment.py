@@ -4,18 +4,22 @@ Every figure stands beside what it would be for the best and for the worst of mo
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from model_core.errors import BadDataError
-from model_core.evaluation.frechet import MIN_PICTURES, fd_effnet_lite0
+from model_core.evaluation.frechet import MIN_PICTURES, FrechetDistance, frechet_of_features
 from model_core.evaluation.intervals import Interval, bootstrap_mean
 from model_core.evaluation.kid import kernel_inception_distance
+from model_core.evaluation.manifold import DENSITY_NEIGHBOURS, PRECISION_NEIGHBOURS, ManifoldScores, manifold_scores
+from model_core.evaluation.manifold import MIN_PICTURES as MIN_MANIFOLD
 from model_core.evaluation.memorisation import MemorisationResult, check_memorisation
 from model_core.evaluation.probe import chance_accuracy, confusion_counts, train_probe
+
+Figure = TypeVar("Figure")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +66,21 @@ class CategoryResult:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Compared(Generic[Figure]):
+    """A figure of samples beside that of real pictures and of noise, all against the holdout.
+
+    Attributes:
+        samples: Of the samples.
+        real: Of real training pictures, as many as there are samples (or all): as good as it gets.
+        noise: Of noise: as bad as it gets.
+    """
+
+    samples: Figure
+    real: Figure
+    noise: Figure
+
+
+@dataclass(frozen=True, kw_only=True)
 class Assessment:
     """What an evaluation found.
 
@@ -70,7 +89,8 @@ class Assessment:
         kid_real: KID of real training pictures against the holdout: as good as it gets.
         kid_noise: KID of noise against the holdout: as bad as it gets.
         category: Category accuracy, if it was asked for.
-        fd_effnet_lite0: Fréchet distance, where both sides are large enough.
+        fd_effnet_lite0: Fréchet distance; a headline figure only where every side is large enough.
+        manifold: Precision, recall, density and coverage, where there are enough pictures.
         memorisation: The memorisation check.
     """
 
@@ -79,7 +99,8 @@ class Assessment:
     kid_noise: Interval
     memorisation: MemorisationResult
     category: CategoryResult | None = None
-    fd_effnet_lite0: float | None = None
+    fd_effnet_lite0: Compared[FrechetDistance] | None = None
+    manifold: Compared[ManifoldScores] | None = None
     labels: tuple[str, ...] = field(default=())
 
     def metrics(self) -> dict[str, float]:
@@ -95,8 +116,13 @@ class Assessment:
         if self.category:
             found |= _flat("category_accuracy", self.category.samples)
             found |= {"category_accuracy_chance": self.category.chance, "category_accuracy_real": self.category.real.value}
-        if self.fd_effnet_lite0 is not None:
-            found["fd_effnet_lite0"] = self.fd_effnet_lite0
+        if self.manifold:
+            for part, scores in (("", self.manifold.samples), ("_real", self.manifold.real), ("_noise", self.manifold.noise)):
+                found |= {f"{name}{part}": value for name, value in asdict(scores).items()}
+        if self.fd_effnet_lite0:
+            for name, found_fd in (("", self.fd_effnet_lite0.samples), ("_real", self.fd_effnet_lite0.real)):
+                if min(found_fd.num_x, found_fd.num_y) >= MIN_PICTURES:
+                    found[f"fd_effnet_lite0{name}"] = found_fd.value
         return {name: rounded(value) for name, value in found.items()}
 
 
@@ -116,7 +142,8 @@ def assess(
     Raises:
         BadDataError: There are too few pictures, or too few labels for category accuracy.
     """
-    large = min(len(samples), len(holdout)) >= MIN_PICTURES
+    alike = train.features[_choose_as_many(train, samples, seed)]
+    sides = {"samples": samples.features, "real": alike, "noise": noise_features}
     return Assessment(
         kid=kernel_inception_distance(samples.features, holdout.features, seed=seed),
         kid_real=kernel_inception_distance(train.features, holdout.features, seed=seed),
@@ -130,9 +157,18 @@ def assess(
             holdout_images=holdout.images,
         ),
         category=_judge_categories(samples, train, holdout, len(labels), seed, num_resamples) if category_accuracy else None,
-        fd_effnet_lite0=fd_effnet_lite0(samples.features, holdout.features) if large else None,
+        fd_effnet_lite0=Compared(**{side: frechet_of_features(found, holdout.features) for side, found in sides.items()}),
+        manifold=Compared(**{side: manifold_scores(found, holdout.features) for side, found in sides.items()})
+        if min(len(holdout), *map(len, sides.values())) >= MIN_MANIFOLD
+        else None,
         labels=tuple(labels),
     )
+
+
+def _choose_as_many(train: PictureSet, samples: PictureSet, seed: int) -> Int[np.ndarray, " chosen"]:
+    """Chooses as many training pictures as there are samples: radii and the bias of a Fréchet distance depend on the number."""
+    count = min(len(train), len(samples))
+    return np.sort(np.random.default_rng(seed).choice(len(train), size=count, replace=False))
 
 
 def _judge_categories(
@@ -193,6 +229,8 @@ def report_document(assessment: Assessment, samples: PictureSet, train: PictureS
             "worst": [_pair(memorisation, int(index), samples, train, holdout) for index in memorisation.worst(20)],
         },
         "category_accuracy": None,
+        "fd_effnet_lite0": _frechet_document(assessment.fd_effnet_lite0),
+        "manifold": _manifold_document(assessment.manifold),
     }
     if assessment.category:
         category = assessment.category
@@ -207,14 +245,39 @@ def report_document(assessment: Assessment, samples: PictureSet, train: PictureS
     return document
 
 
+def _frechet_document(found: Compared[FrechetDistance] | None) -> dict[str, Any] | None:
+    if not found:
+        return None
+    return {
+        **{side: rounded(getattr(found, side).value) for side in ("samples", "real", "noise")},
+        "num": {side: getattr(found, side).num_x for side in ("samples", "real", "noise")},
+        "num_reference": found.samples.num_y,
+        "reference": "holdout",
+        "biased": found.samples.is_biased,
+    }
+
+
+def _manifold_document(found: Compared[ManifoldScores] | None) -> dict[str, Any] | None:
+    if not found:
+        return None
+    scores = {side: asdict(getattr(found, side)) for side in ("samples", "real", "noise")}
+    return {
+        **{side: {name: rounded(value) for name, value in values.items()} for side, values in scores.items()},
+        "neighbours": {"precision_recall": PRECISION_NEIGHBOURS, "density_coverage": DENSITY_NEIGHBOURS},
+        "reference": "holdout",
+    }
+
+
 def _pair(
     memorisation: MemorisationResult, index: int, samples: PictureSet, train: PictureSet, holdout: PictureSet
 ) -> dict[str, Any]:
-    found = memorisation.features.samples
+    space = memorisation.evidence(index)
+    found = space.samples
     return {
         "seed": samples.names[index],
         "caption": samples.captions[index],
         "memorised": bool(memorisation.flagged[index]),
+        "space": "pixels" if space is memorisation.pixels else "features",
         "ratio": rounded(float(found.ratio[index])),
         "ratio_pixels": rounded(float(memorisation.pixels.samples.ratio[index])),
         "train_sha256": train.names[int(found.train_index[index])],

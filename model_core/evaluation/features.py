@@ -89,6 +89,24 @@ def convert_weights(cache: Path, *, source: Path | None = None, sha256: str = WE
     return target
 
 
+def open_extractor(cache: Path, *, input_size: int = DEFAULT_INPUT_SIZE) -> "FeatureExtractor":
+    """Returns the feature extractor, its weights kept in a cache folder; a damaged or foreign file there is made anew.
+
+    Args:
+        cache: A folder that survives, made if missing.
+        input_size: Side to which pictures are resized.
+
+    Raises:
+        BadModelError: The packaged weights are missing or other than pinned.
+    """
+    weights = convert_weights(cache)
+    try:
+        return FeatureExtractor(weights, input_size=input_size)
+    except BadModelError:
+        weights.unlink(missing_ok=True)
+    return FeatureExtractor(convert_weights(cache), input_size=input_size)
+
+
 class FeatureExtractor(nn.Module):
     """EfficientNet-Lite0 without its classifier: pictures in, pooled features out.
 

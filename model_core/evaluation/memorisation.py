@@ -7,12 +7,14 @@ to the nearest training picture, and that distance over the one to the nearest h
 everything; the ratio alone would accuse pictures of a well-covered category.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 
 from model_core.errors import BadDataError
+from model_core.evaluation.nearest import nearest
 
 TOLERATED_SHARE = 0.05
 MIN_HOLDOUT = 2
@@ -92,6 +94,11 @@ class MemorisationResult:
         """Median over samples of the ratio of distances, on features."""
         return float(np.median(self.features.samples.ratio))
 
+    def evidence(self, index: int) -> SpaceResult:
+        """Returns the space whose neighbours show best why a sample is suspicious: features, unless only pixels accuse it."""
+        only_pixels = self.pixels.flagged[index] and not self.features.flagged[index]
+        return self.pixels if only_pixels else self.features
+
     def worst(self, count: int) -> Int[np.ndarray, " count"]:
         """Returns the samples nearest to the training set, relative to the holdout, the memorised ones first."""
         ratio = np.minimum(
@@ -106,16 +113,10 @@ def unit_features(features: Float[np.ndarray, "n dim"]) -> Float[np.ndarray, "n 
     return np.asarray(features64 / np.maximum(np.linalg.norm(features64, axis=1, keepdims=True), _SMALLEST_DISTANCE))
 
 
-def pixel_vectors(images: np.ndarray) -> Float[np.ndarray, "n dim"]:
+def pixel_vectors(images: UInt8[np.ndarray, "n height width channels"]) -> Float[np.ndarray, "n dim"]:
     """Flattens pictures so that distances are root mean square differences of pixels in 0..1."""
     vectors = images.reshape(len(images), -1).astype(np.float64) / 255.0
     return np.asarray(vectors / np.sqrt(vectors.shape[1]))
-
-
-def distances(x: Float[np.ndarray, "n dim"], y: Float[np.ndarray, "m dim"]) -> Float[np.ndarray, "n m"]:
-    """Returns the Euclidean distance of each pair."""
-    squared = (x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1)[None, :] - 2 * x @ y.T
-    return np.asarray(np.sqrt(np.clip(squared, 0, None)))
 
 
 def check_memorisation(
@@ -123,31 +124,47 @@ def check_memorisation(
     sample_features: Float[np.ndarray, "n dim"],
     train_features: Float[np.ndarray, "t dim"],
     holdout_features: Float[np.ndarray, "h dim"],
-    sample_images: np.ndarray,
-    train_images: np.ndarray,
-    holdout_images: np.ndarray,
+    sample_images: UInt8[np.ndarray, "n height width channels"],
+    train_images: UInt8[np.ndarray, "t height width channels"],
+    holdout_images: UInt8[np.ndarray, "h height width channels"],
 ) -> MemorisationResult:
     """Looks for each sample's nearest training and holdout picture, by features and by pixels.
 
+    Distances are taken block by block, so memory does not grow with the product of the sets.
+
     Raises:
-        BadDataError: There are too few pictures to compare with.
+        BadDataError: There are too few pictures to compare with, they differ in size, there is not one feature vector a
+            picture, or a feature is not finite.
     """
+    features = (sample_features, train_features, holdout_features)
+    images = (sample_images, train_images, holdout_images)
     if len(train_images) < 1 or len(holdout_images) < MIN_HOLDOUT or len(sample_images) < 1:
         counts = f"{len(sample_images)} samples, {len(train_images)} training and {len(holdout_images)} holdout pictures"
         raise BadDataError(f"the memorisation check needs at least 1, 1 and {MIN_HOLDOUT}, not {counts}")
-    return MemorisationResult(
-        features=_check_space(unit_features(sample_features), unit_features(train_features), unit_features(holdout_features)),
-        pixels=_check_space(pixel_vectors(sample_images), pixel_vectors(train_images), pixel_vectors(holdout_images)),
-    )
+    if len({pictures.shape[1:] for pictures in images}) > 1:
+        sizes = ", ".join(str(list(pictures.shape[1:])) for pictures in images)
+        raise BadDataError(f"samples, training and holdout pictures must be of one size, not {sizes}")
+    if any(len(found) != len(pictures) for found, pictures in zip(features, images, strict=True)):
+        raise BadDataError("the memorisation check needs one feature vector a picture")
+    if not all(np.isfinite(found).all() for found in features):
+        raise BadDataError("the memorisation check is undefined: a feature is not a finite number")
+    return MemorisationResult(features=_check_space(*features, unit_features), pixels=_check_space(*images, pixel_vectors))
 
 
 def _check_space(
-    samples: Float[np.ndarray, "n dim"], train: Float[np.ndarray, "t dim"], holdout: Float[np.ndarray, "h dim"]
+    samples: np.ndarray, train: np.ndarray, holdout: np.ndarray, vectors: Callable[[np.ndarray], np.ndarray]
 ) -> SpaceResult:
-    among_holdout = distances(holdout, holdout)
-    np.fill_diagonal(among_holdout, np.inf)
-    real = _neighbours(distances(holdout, train), among_holdout)
-    found = _neighbours(distances(samples, train), distances(samples, holdout))
+    def neighbours(queries: np.ndarray, *, are_holdout: bool) -> Neighbours:
+        train_index, train_distance = nearest(queries, train, vectors=vectors)
+        holdout_index, holdout_distance = nearest(queries, holdout, vectors=vectors, exclude_self=are_holdout)
+        return Neighbours(
+            train_index=train_index,
+            train_distance=train_distance,
+            holdout_index=holdout_index,
+            holdout_distance=holdout_distance,
+        )
+
+    real, found = neighbours(holdout, are_holdout=True), neighbours(samples, are_holdout=False)
     distance_threshold = float(np.quantile(real.train_distance, TOLERATED_SHARE))
     ratio_threshold = float(np.quantile(real.ratio, TOLERATED_SHARE))
 
@@ -160,15 +177,4 @@ def _check_space(
         ratio_threshold=ratio_threshold,
         flagged=flag(found),
         flagged_real=flag(real),
-    )
-
-
-def _neighbours(to_train: Float[np.ndarray, "n t"], to_holdout: Float[np.ndarray, "n h"]) -> Neighbours:
-    train_index, holdout_index = to_train.argmin(axis=1), to_holdout.argmin(axis=1)
-    rows = np.arange(len(to_train))
-    return Neighbours(
-        train_index=train_index,
-        train_distance=to_train[rows, train_index],
-        holdout_index=holdout_index,
-        holdout_distance=to_holdout[rows, holdout_index],
     )

@@ -62,6 +62,7 @@ def render_report(document: Mapping[str, Any], *, samples_png: Path, memorisatio
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["percent"] = lambda share: f"{100 * share:.0f} %"
     environment.filters["figure"] = lambda number: f"{number:.3g}"
+    environment.filters["share"] = lambda number: f"{number:.2f}"
     environment.filters["kid"] = lambda number: f"{round(number, 3) + 0.0:.3f}"
     template = environment.from_string(Path(__file__).with_name(TEMPLATE_NAME).read_text(encoding="utf-8"))
     kid, category = document["kid"], document["category_accuracy"]
@@ -83,6 +84,8 @@ def render_report(document: Mapping[str, Any], *, samples_png: Path, memorisatio
         category_rows=_confusion_rows(category) if category else [],
         accuracy_scale=accuracy_scale,
         memorisation=document["memorisation"],
+        manifold=document.get("manifold"),
+        frechet=document.get("fd_effnet_lite0"),
         samples_uri=_data_uri(samples_png),
         memorisation_uri=_data_uri(memorisation_png),
     )

@@ -1,6 +1,7 @@
 """Pictures from a trained transformer and a codec."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ from torch import Tensor
 from model_core.codec.autoencoder import Codec
 from model_core.codec.batches import to_bytes
 from model_core.diffusion.condition import Condition
+from model_core.diffusion.guidance import Guidance
 from model_core.errors import BadDataError, BadModelError
+from model_core.sampling.names import SamplerName
 from model_core.sampling.sample import sample_latents
-from model_core.sampling.seeds import noise_for_seeds
+from model_core.sampling.seeds import noise_source
 from model_core.transformer.dit import DiT
 from model_core.transformer.model_config import ModelConfig, read_model_config
 from model_core.transformer.weights import load_weights
@@ -44,6 +47,14 @@ def generate_images(
     guidance_scale: float | None = None,
     batch_size: int = DEFAULT_BATCH_SIZE,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
+    sampler: SamplerName | None = None,
+    guidance: Guidance | None = None,
+    start: Float[Tensor, "n c f h w"] | None = None,
+    strength: float = 1.0,
+    time_shift: float | None = None,
+    cache_interval: int = 1,
+    text_states: Float[Tensor, "k m features"] | None = None,
+    text_states_mask: Bool[Tensor, "k m"] | None = None,
 ) -> UInt8[np.ndarray, "n height width 3"]:
     """Returns one picture a seed.
 
@@ -58,13 +69,21 @@ def generate_images(
         seeds: A seed a picture.
         text: A pooled caption embedding a picture; None for no captions at all.
         text_mask: False for pictures without a caption; all have one if not given.
-        num_steps: Calls of the network; the model's default if not given.
+        num_steps: Steps of the whole path; the model's default if not given.
         guidance_scale: s of P8; the model's default if not given.
         batch_size: Pictures at a time.
-        progress: Called with network calls done and in all.
+        progress: Called with steps done and in all.
+        sampler: How to go from noise to data; the model's default if not given.
+        guidance: Guidance with more than a scale, in place of `guidance_scale`.
+        start: Encoded latents a picture to start from instead of pure noise.
+        strength: Share of the path to go from there: 1 keeps nothing of `start`, 0 returns it.
+        time_shift: Rectified flow's shift of times towards noise; none if not given.
+        cache_interval: Compute attention and MLPs only in every n-th call of the network; 1 always.
+        text_states: States of each caption's tokens, for networks that attend to them.
+        text_states_mask: False at places without a token; all have one if not given.
 
     Raises:
-        BadDataError: Labels, seeds and captions differ in number, a label is out of range, or a number makes no sense.
+        BadDataError: Labels, seeds, captions and starts differ in number, a label is out of range, or a number makes no sense.
         BadModelError: The codec makes other latents than the model.
     """
     if batch_size < 1:
@@ -75,23 +94,32 @@ def generate_images(
             hint="use the codec that the model was trained with",
         )
     num_steps = model_config.sampling.num_steps if num_steps is None else num_steps
-    guidance_scale = model_config.sampling.guidance_scale if guidance_scale is None else guidance_scale
-    condition = _condition(transformer, labels, text, text_mask)
+    if guidance_scale is None and guidance is None:
+        guidance_scale = model_config.sampling.guidance_scale
+    condition = _with_states(_condition(transformer, labels, text, text_mask), transformer, text_states, text_states_mask)
     if len(condition) != len(seeds):
         raise BadDataError(f"{len(seeds)} seeds for {len(condition)} conditions")
+    if start is not None and len(start) != len(seeds):
+        raise BadDataError(f"{len(seeds)} seeds for {len(start)} latents to start from")
     num_batches = -(-len(seeds) // batch_size)
     pictures = []
     for number, chosen in enumerate(_batches(len(seeds), batch_size)):
+        draw_noise = noise_source([seeds[index] for index in chosen], model_config.latent_shape)
         latents = sample_latents(
             transformer,
             model_config,
-            noise=noise_for_seeds([seeds[index] for index in chosen], model_config.latent_shape),
-            condition=Condition(
-                labels=condition.labels[chosen], text=condition.text[chosen], text_mask=condition.text_mask[chosen]
-            ),
+            noise=draw_noise(),
+            condition=condition.rows(torch.tensor(chosen)),
             num_steps=num_steps,
             guidance_scale=guidance_scale,
             on_step=lambda done, total, number=number: progress(number * total + done, num_batches * total),  # type: ignore[misc]
+            sampler=sampler,
+            guidance=guidance,
+            start=None if start is None else start[chosen],
+            strength=strength,
+            draw_noise=draw_noise,
+            time_shift=time_shift,
+            cache_interval=cache_interval,
         )
         pictures.append(_decode(codec, latents))
     size = model_config.image_size
@@ -120,6 +148,15 @@ def _condition(transformer: DiT, labels: Sequence[int | None], text: Tensor | No
         raise BadDataError(f"{count} labels, {len(text)} captions, {len(text_mask)} caption marks: they must be as many")
     indices = torch.tensor([none if label is None else label for label in labels], dtype=torch.int64)
     return Condition(labels=indices, text=text.float(), text_mask=text_mask)
+
+
+def _with_states(condition: Condition, transformer: DiT, states: Tensor | None, mask: Tensor | None) -> Condition:
+    """Returns the condition with captions' tokens; without any captions a network that attends to tokens gets places for none."""
+    if states is None and transformer.config.reads_text_states and not bool(condition.text_mask.any()):
+        states = torch.zeros(len(condition), 1, transformer.config.text_dim)
+    if states is not None and len(states) != len(condition):
+        raise BadDataError(f"{len(condition)} labels, token states of {len(states)} captions: they must be as many")
+    return replace(condition, text_states=None if states is None else states.float(), text_states_mask=mask)
 
 
 @torch.no_grad()

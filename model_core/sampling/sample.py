@@ -2,17 +2,27 @@
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from model_core.diffusion.condition import Condition
-from model_core.diffusion.guidance import guided_denoiser
-from model_core.diffusion.schedules import noise_schedule
-from model_core.errors import BadDataError
+from model_core.diffusion.guidance import Guidance, guided_denoiser
+from model_core.diffusion.losses import Denoiser
+from model_core.diffusion.objective import Objective, make_objective
+from model_core.diffusion.parameterisation import FLOW_TIME_SCALE
+from model_core.errors import BadDataError, BadModelError
 from model_core.sampling.ddim import ddim
-from model_core.sampling.flow import euler_flow
+from model_core.sampling.ddpm import ddpm
+from model_core.sampling.euler import euler, heun
+from model_core.sampling.feature_cache import cached_features
+from model_core.sampling.multistep import dpm_solver_pp, unipc
+from model_core.sampling.names import SamplerName, Spacing, fitting_samplers
+from model_core.sampling.points import Points, flow_points, part_way, schedule_points
+from model_core.sampling.steps import DrawNoise, SamplerStep, estimator
+from model_core.sampling.tables import TabledNetwork
 from model_core.transformer.dit import DiT
 from model_core.transformer.model_config import ModelConfig
 
@@ -27,37 +37,147 @@ def sample_latents(
     noise: Latents,
     condition: Condition,
     num_steps: int,
-    guidance_scale: float,
+    guidance_scale: float | None = None,
     on_step: Callable[[int, int], None] = lambda _done, _total: None,
+    sampler: SamplerName | None = None,
+    guidance: Guidance | None = None,
+    start: Float[Tensor, "n c f h w"] | None = None,
+    strength: float = 1.0,
+    draw_noise: DrawNoise | None = None,
+    time_shift: float | None = None,
+    cache_interval: int = 1,
+    on_state: Callable[[SamplerStep], None] = lambda _state: None,
 ) -> Latents:
-    """Returns latents drawn under a condition: Euler steps for rectified flow, DDIM for epsilon.
+    """Returns latents drawn under a condition.
 
     Args:
         model: The transformer.
         model_config: Its objective and schedule.
-        noise: Standard normal; it alone decides the sample, given the condition.
+        noise: Standard normal; it alone decides the sample, given the condition, but for a sampler that draws more.
         condition: One condition a sample.
-        num_steps: Calls of the network (each on twice the batch where guidance needs it).
+        num_steps: Steps of the whole path: calls of the network (twice but one for Heun), each on twice the batch where guidance
+            needs it.
         guidance_scale: s of P8: 1 follows the condition as trained, more does so more strongly, 0 ignores it, less leads away.
         on_step: Called with the steps done and in all.
+        sampler: How to go from noise to data; if not given the model's default, or else Euler for rectified flow, DDIM for the
+            rest.
+        guidance: Guidance with more than a scale, given in place of `guidance_scale`.
+        start: Encoded latents of the shape of the noise to start from instead of it (SDEdit: Meng 2021, arXiv 2108.01073).
+        strength: Share of the path to go from there: 1 keeps nothing of `start`, 0 returns it.
+        draw_noise: Source of the noise of samplers that draw some at each step.
+        time_shift: Rectified flow's shift of times towards noise (Esser 2024, §5.3.2); none if not given.
+        cache_interval: Compute attention and MLPs only in every n-th call of the network and reuse them between; 1 always.
+        on_state: Called after each step with the state, for previews.
 
     Raises:
-        BadDataError: Noise and condition differ in number, a label is out of range, fewer than one step, or a guidance scale that
-            is not finite.
+        BadDataError: Noise, start and condition do not fit together or hold a number that is not finite, a label is out of range,
+            or a number or the sampler makes no sense for this model.
+        BadModelError: The model's objective and schedule do not fit together.
+        ValueError: Both or neither of guidance_scale and guidance, or a sampler that draws noise without a source.
     """
+    if (guidance_scale is None) == (guidance is None):
+        raise ValueError("give either guidance_scale or guidance")
+    guidance = guidance or Guidance(scale=1.0 if guidance_scale is None else guidance_scale)
+    _require_latents(noise, start, strength, condition)
+    condition.require_valid(num_labels=model.config.num_labels, text_dim=model.config.text_dim)
+    objective = _objective(model_config, learn_variance=model.config.learn_variance)
+    sampler = _fitting(sampler or model_config.sampling.sampler, objective)
+    points = _points(objective, sampler, num_steps, time_shift)
+    if start is not None and (strength == 0 or not len(start)):
+        return start.clone()
+    if not len(noise):
+        return noise
+    x_t = noise
+    if start is not None and strength < 1:
+        points = part_way(points, strength)
+        x_t = points[0].signal * start + points[0].sigma * noise
+    network = TabledNetwork(model, [point.timestep for point in points[:-1]])
+    predict = guided_denoiser(
+        network.predict,
+        condition,
+        num_labels=model.config.num_labels,
+        guidance=guidance,
+        num_timesteps=FLOW_TIME_SCALE if objective.schedule is None else objective.schedule.num_timesteps,
+    )
+    with cached_features(model, cache_interval) if cache_interval != 1 else nullcontext():
+        for state in _run(sampler, predict, objective, x_t, points, draw_noise):
+            x_t = state.x_t
+            on_state(state)
+            on_step(state.step, state.num_steps)
+    return x_t
+
+
+def _run(
+    sampler: SamplerName, predict: Denoiser, objective: Objective, x_t: Tensor, points: Points, draw_noise: DrawNoise | None
+) -> Iterator[SamplerStep]:
+    """Returns the chosen sampler's states."""
+    estimate = estimator(predict, objective.prediction)
+    match sampler:
+        case "euler":
+            return euler(predict, x_t, points)
+        case "heun":
+            return heun(predict, x_t, points)
+        case "dpm_solver_pp":
+            return dpm_solver_pp(estimate, x_t, points)
+        case "unipc":
+            return unipc(estimate, x_t, points)
+        case "ddim":
+            return ddim(estimate, x_t, points)
+        case "ddpm":
+            if draw_noise is None:
+                raise ValueError("ddpm draws noise at each step: give draw_noise")
+            return ddpm(estimate, x_t, points, draw_noise=lambda: draw_noise().to(x_t))
+
+
+def _objective(model_config: ModelConfig, *, learn_variance: bool) -> Objective:
+    chosen = model_config.noise_schedule
+    if model_config.objective == "rectified_flow":
+        return make_objective("rectified_flow", learn_variance=learn_variance)
+    if chosen is None:
+        raise BadModelError(f"the {model_config.objective} objective needs a noise schedule, the model's configuration has none")
+    return make_objective(
+        model_config.objective,
+        noise_schedule=chosen.name,
+        num_timesteps=chosen.num_timesteps,
+        zero_terminal_snr=chosen.zero_terminal_snr,
+        learn_variance=learn_variance,
+    )
+
+
+def _fitting(sampler: SamplerName | None, objective: Objective) -> SamplerName:
+    fitting = fitting_samplers(objective.name)
+    if sampler is None:
+        return fitting[0]
+    if sampler not in fitting:
+        raise BadDataError(
+            f"the sampler {sampler} cannot sample a model of the {objective.name} objective", hint=f"choose {', '.join(fitting)}"
+        )
+    return sampler
+
+
+def _points(objective: Objective, sampler: SamplerName, num_steps: int, time_shift: float | None) -> Points:
+    """Returns the points to visit: DDIM's leading steps, unless the schedule's last step must be visited."""
+    if objective.schedule is None:
+        return flow_points(num_steps, shift=time_shift)
+    if time_shift is not None:
+        raise BadDataError(f"a time shift is for rectified flow, this model's objective is {objective.name}")
+    has_signal_at_the_end = float(objective.schedule.alpha_bars[-1]) > 0
+    spacing: Spacing = "leading" if sampler == "ddim" and has_signal_at_the_end else "trailing"
+    return schedule_points(objective.schedule, num_steps, spacing=spacing)
+
+
+def _require_latents(noise: Tensor, start: Tensor | None, strength: float, condition: Condition) -> None:
     if len(noise) != len(condition):
         raise BadDataError(f"{len(noise)} samples were asked for with {len(condition)} conditions")
-    if not math.isfinite(guidance_scale):
-        raise BadDataError(f"the guidance scale is {guidance_scale}", hint="choose a finite number; 3 is usual")
-    condition.require_valid(num_labels=model.config.num_labels, text_dim=model.config.text_dim)
-    predict = guided_denoiser(model.predict, condition, num_labels=model.config.num_labels, scale=guidance_scale)
-    steps: Iterator[Tensor]
-    if model_config.objective == "rectified_flow" or model_config.noise_schedule is None:
-        steps = euler_flow(predict, noise, num_steps=num_steps)
-    else:
-        schedule = noise_schedule(model_config.noise_schedule.name, model_config.noise_schedule.num_timesteps)
-        steps = ddim(predict, noise, schedule=schedule, num_steps=num_steps)
-    x_t = noise
-    for done, x_t in enumerate(steps, start=1):  # noqa: B007  # the last one is the sample
-        on_step(done, num_steps)
-    return x_t
+    if not bool(torch.isfinite(noise).all()):
+        raise BadDataError("the noise holds a number that is not finite")
+    if not (math.isfinite(strength) and 0 <= strength <= 1):
+        raise BadDataError(f"strength is {strength}", hint="choose 0 (the start as it is) to 1 (nothing of it)")
+    if start is None:
+        if strength != 1:
+            raise BadDataError(f"strength is {strength}, but there are no latents to start from")
+        return
+    if start.shape != noise.shape:
+        raise BadDataError(f"latents to start from have shape {list(start.shape)}, the noise {list(noise.shape)}")
+    if not bool(torch.isfinite(start).all()):
+        raise BadDataError("the latents to start from hold a number that is not finite")

@@ -1,7 +1,7 @@
 """One seed a picture, so that a picture does not depend on which others are made with it."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -16,9 +16,21 @@ def image_seed(seed: int, index: int) -> int:
     return int.from_bytes(digest[:8], "big") >> (64 - SEED_BITS)
 
 
+def noise_source(
+    seeds: Sequence[int], latent_shape: tuple[int, int, int, int]
+) -> Callable[[], Float[Tensor, "batch channels frames height width"]]:
+    """Returns a source of standard normal noise; each call draws anew, each sample's from its own seed alone."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def draw() -> Tensor:
+        drawn = [torch.randn(latent_shape, generator=generator) for generator in generators]
+        return torch.stack(drawn) if drawn else torch.empty((0, *latent_shape))
+
+    return draw
+
+
 def noise_for_seeds(
     seeds: Sequence[int], latent_shape: tuple[int, int, int, int]
 ) -> Float[Tensor, "batch channels frames height width"]:
-    """Returns standard normal noise, each sample drawn from its own seed alone."""
-    drawn = [torch.randn(latent_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-    return torch.stack(drawn) if drawn else torch.empty((0, *latent_shape))
+    """Returns standard normal noise, each sample drawn from its own seed alone: the first that `noise_source` draws."""
+    return noise_source(seeds, latent_shape)()

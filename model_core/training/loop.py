@@ -1,33 +1,31 @@
 """Trains a diffusion transformer on latents: deterministic, resumable, stopped by a loss that is not finite.
 
-Shape legend: x_0 and noise are [batch channels frames height width].
+One step is the same work however it is divided: into parts whose gradients are summed, and among processes.
 """
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from model_core.data.latents import LatentDataset
-from model_core.diffusion.condition import Condition, drop_conditions
-from model_core.diffusion.losses import epsilon_loss, rectified_flow_loss
-from model_core.diffusion.schedules import noise_schedule
-from model_core.diffusion.timesteps import logit_normal_times, uniform_steps
-from model_core.errors import BadDataError, TrainingDivergedError
-from model_core.training.checkpoint import CHECKPOINT_NAME, Checkpoint, read_checkpoint, write_checkpoint
+from model_core.errors import BadModelError
+from model_core.training.batch import Batch, draw_batch, objective_of, require_fit
+from model_core.training.checkpoint import CHECKPOINT_NAME, Checkpoint, CheckpointWriter, read_checkpoint
 from model_core.training.config import TrainingConfig
-from model_core.training.data_order import random_generator, rows_at
+from model_core.training.distributed import Distributed, lost_workers_named
+from model_core.training.divergence import divergence
+from model_core.training.precision import DeviceName, ResolvedPrecision, matmul_dtype, resolve_precision, select_device
 from model_core.training.state import TrainingState
+from model_core.training.throughput import MatmulPeak, Throughput, throughput_of, widest_matmul
 from model_core.transformer.config import TransformerConfig
-from model_core.transformer.dit import DiT
-from model_core.transformer.weights import restore_tensors
+
+_ALONE = Distributed()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +38,10 @@ class StepProgress:
         loss: Loss of the last step.
         steps_per_s: Speed since this process started or resumed.
         seconds_left: Estimate for the rest.
+        images_per_s: Items trained on a second, over all processes.
+        tokens_per_s: Their tokens.
+        model_flops_per_s: Floating-point operations of the model's matmuls a second, forward and backward.
+        share_of_peak: Those over what the machine reaches in one large matmul; None where that was not measured.
     """
 
     step: int
@@ -47,6 +49,10 @@ class StepProgress:
     loss: float
     steps_per_s: float
     seconds_left: float
+    images_per_s: float
+    tokens_per_s: float
+    model_flops_per_s: float
+    share_of_peak: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,31 +64,14 @@ class TrainingResult:
         losses: Loss of every step.
         num_parameters: Number of trained numbers.
         resumed_from: Steps that a checkpoint had already done; 0 for a run from the beginning.
+        precision: Precision of the matmuls.
     """
 
     weights: dict[str, Tensor]
     losses: list[float]
     num_parameters: int
     resumed_from: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """What one step computes its loss from, all drawn from (seed, step).
-
-    Attributes:
-        rows: Rows of the latent dataset.
-        x_0: Clean latents.
-        noise: Standard normal noise.
-        time: Times in [0, 1] for rectified flow, steps 0 to T - 1 for epsilon.
-        condition: Labels and captions, after dropping.
-    """
-
-    rows: list[int]
-    x_0: Tensor
-    noise: Tensor
-    time: Tensor
-    condition: Condition
+    precision: ResolvedPrecision
 
 
 def train(
@@ -91,155 +80,198 @@ def train(
     latents: LatentDataset,
     *,
     scratch: Path,
+    device: DeviceName = "auto",
+    distributed: Distributed = _ALONE,
     on_step: Callable[[StepProgress], None] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
+    matmul_peak: MatmulPeak | None = None,
 ) -> TrainingResult:
     """Trains on the train split and returns the averaged weights.
 
-    A checkpoint in ``scratch`` of the same work is resumed, to the same losses and weights as a run that was never stopped. On
-    KeyboardInterrupt a checkpoint is written before it goes on its way.
+    A checkpoint in ``scratch`` of the same work is resumed, to the same losses and weights as a run that was never stopped, by
+    any number of processes. On KeyboardInterrupt a checkpoint is written before it goes on its way.
 
     Args:
         config: Hyperparameters.
         architecture: The network.
         latents: What to train on.
-        scratch: Folder for checkpoints; it is found again by the next attempt.
+        scratch: Folder for checkpoints, the same for all processes; it is found again by the next attempt.
+        device: Where to compute.
+        distributed: This process's place among others, which call this with the same arguments.
         on_step: Called after every step.
         clock: Seconds, for speed and for when to write checkpoints.
+        matmul_peak: Measures what the machine reaches in a matmul, once, before the first step; not measured if not given.
 
     Raises:
         BadDataError: The train split is empty, or holds latents that are not finite or do not fit the network.
-        BadModelError: The checkpoint is unreadable, or the architecture does not fit the latents.
+        BadModelError: The checkpoint is unreadable or of another architecture, the architecture does not fit the latents or the
+            objective, a step does not fit into memory, or there is no such device.
         TrainingDivergedError: A loss or gradient is not finite; the step's inputs lie in ``scratch``.
+        WorkerLostError: Another process is gone.
     """
-    rows = latents.rows("train")
-    _require_fit(architecture, latents, rows)
-    state = TrainingState(config, architecture)
-    work = _work(config, architecture, latents)
-    path = scratch / CHECKPOINT_NAME
-    resumed_from = _resume(state, path, work)
-    whole = True  # False while an optimiser step is half applied and must not be saved
-    started = saved_at = clock()
+    where = select_device(device, index=distributed.rank)
+    with (
+        lost_workers_named(distributed),
+        CheckpointWriter(scratch / CHECKPOINT_NAME) as writer,
+        closing(_Run(config, architecture, latents, scratch, where, distributed)) as run,
+    ):
+        resumed_from = run.resume()
+        peak = run.peak(matmul_peak) if matmul_peak and run.state.step < config.num_steps else None
+        throughput = throughput_of(config, architecture, latents.config.latent_shape, peak_flops_per_s=peak)
+        try:
+            started = saved_at = clock()
+            for loss in run.steps():
+                now = clock()
+                due = distributed.agreed(now - saved_at >= config.checkpoint_every_s, run.device)
+                if due or run.state.step % config.checkpoint_every_steps == 0:
+                    run.save(writer)
+                    saved_at = clock()
+                on_step(_progress(run.state, loss, throughput, done=run.state.step - resumed_from, elapsed=now - started))
+        except KeyboardInterrupt:
+            if run.state_is_whole and not distributed.is_sharded:  # a process cannot collect the others' slices on its own
+                run.save(writer)
+            raise
+        run.save(writer)
+        return TrainingResult(
+            weights=run.state.averaged_weights(),
+            losses=run.state.losses.tolist(),
+            num_parameters=run.state.model.num_parameters,
+            resumed_from=resumed_from,
+            precision=run.precision,
+        )
+
+
+class _Run:
+    """A training run in this process."""
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        architecture: TransformerConfig,
+        latents: LatentDataset,
+        scratch: Path,
+        device: torch.device,
+        distributed: Distributed,
+    ) -> None:
+        self._rows = latents.rows("train")
+        require_fit(config, architecture, latents, self._rows, num_processes=distributed.world_size)
+        self.config, self.architecture, self.latents = config, architecture, latents
+        self.scratch, self.device, self.distributed = scratch, device, distributed
+        self.precision = resolve_precision(config.precision, device)
+        self.objective = objective_of(config)
+        self._work = {
+            "training": {**config.hyperparameters(), "precision": self.precision},
+            "architecture": architecture.to_dict(),
+            "codec_digest": latents.config.codec_digest,
+            "dataset_digest": latents.config.dataset_digest,
+        }
+        with _memory_named(config):
+            self.state = TrainingState(config, architecture, device=device, precision=self.precision, distributed=distributed)
+        self.state_is_whole = True  # False while an optimiser step is half applied and must not be saved
+
+    def steps(self) -> Iterator[float]:
+        """Takes the steps that are left and yields the loss of each."""
+        if self.state.step >= self.config.num_steps:
+            return
+        with _memory_named(self.config):
+            batch = self._draw(self.state.step)
+        while True:
+            step = self.state.step
+            with _memory_named(self.config):
+                loss = self.state.backward(batch, self.objective)
+                norm = self.state.gradient_norm()
+                if step + 1 < self.config.num_steps:
+                    batch = self._draw(step + 1)  # while a GPU is still busy with what was asked of it
+                self._require_finite(step, float(loss), float(norm))
+                self.state_is_whole = False
+                self.state.apply(float(loss), float(norm))
+                self.state_is_whole = True
+            yield float(loss)
+            if step + 1 == self.config.num_steps:
+                return
+
+    def resume(self) -> int:
+        """Restores a checkpoint of the same work, if there is one, and returns the steps that it had done."""
+        path = self.scratch / CHECKPOINT_NAME
+        if path.is_file():
+            checkpoint = read_checkpoint(path)
+            _require_same_architecture(checkpoint, self.architecture, path)
+            if checkpoint.work == self._work:  # else scratch was used for other work before: begin anew
+                self.state.restore(checkpoint.tensors, checkpoint.step, source=path)
+        self.distributed.require_same(self.state.step, "the step that they resume from", self.device)
+        return self.state.step
+
+    def save(self, writer: CheckpointWriter) -> None:
+        """Begins to write a checkpoint."""
+        writer.wait()
+        step, tensors = self.state.step, self.state.snapshot()
+        if self.distributed.is_main:
+            writer.save(Checkpoint(step=step, work=self._work, tensors=tensors))
+
+    def close(self) -> None:
+        """Lets go of the other processes."""
+        self.state.close()
+
+    def peak(self, measure: MatmulPeak) -> float:
+        """Returns the FLOP/s that all processes together reach in the network's widest product."""
+        items = math.ceil(self.config.batch_size / self.distributed.world_size / self.config.accumulate_steps)
+        shape = widest_matmul(self.architecture, self.latents.config.latent_shape, items)
+        mine = torch.tensor(measure(shape, self.device, matmul_dtype(self.precision)), dtype=torch.float32, device=self.device)
+        return float(self.distributed.total(mine))
+
+    def _draw(self, step: int) -> Batch:
+        share = self.distributed.share(self.config.batch_size)
+        return self._drawn(step, share).to(self.device)
+
+    def _drawn(self, step: int, share: slice) -> Batch:
+        return draw_batch(step, self.config, self.architecture, self.latents, self._rows, objective=self.objective, share=share)
+
+    def _require_finite(self, step: int, loss: float, norm: float) -> None:
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise divergence(
+                step,
+                loss,
+                norm,
+                batch=self._drawn(step, slice(None)),
+                gradients=self.state.gradients(),
+                folder=self.scratch,
+                distributed=self.distributed,
+            )
+
+
+@contextmanager
+def _memory_named(config: TrainingConfig) -> Iterator[None]:
+    """Turns running out of memory into one line."""
     try:
-        while state.step < config.num_steps:
-            batch = draw_batch(state.step, config, architecture, latents, rows)
-            loss = _backward(state, batch, scratch)
-            whole = False
-            state.apply(loss)
-            whole = True
-            now = clock()
-            if state.step % config.checkpoint_every_steps == 0 or now - saved_at >= config.checkpoint_every_s:
-                _save(state, path, work)
-                saved_at = clock()
-            on_step(_progress(state, loss, done=state.step - resumed_from, elapsed=now - started))
-    except KeyboardInterrupt:
-        if whole:
-            _save(state, path, work)
-        raise
-    _save(state, path, work)
-    return TrainingResult(
-        weights=state.ema, losses=state.losses.tolist(), num_parameters=state.model.num_parameters, resumed_from=resumed_from
-    )
+        yield
+    except (RuntimeError, MemoryError) as error:
+        text = str(error)
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in text:
+            raise
+        raise BadModelError(
+            f"training: a batch of {config.batch_size} in {config.accumulate_steps} part(s) does not fit into memory",
+            hint="lower batch_size, raise accumulate_steps, or turn on activation_checkpointing",
+        ) from error
 
 
-def draw_batch(
-    step: int, config: TrainingConfig, architecture: TransformerConfig, latents: LatentDataset, rows: list[int]
-) -> Batch:
-    """Returns the inputs of a step, a function of (seed, step) and the data alone."""
-    chosen = rows_at(step, rows, batch_size=config.batch_size, seed=config.seed)
-    generator = random_generator(config.seed, "step", step)
-    x_0 = latents.latents(chosen)
-    if config.objective == "rectified_flow":
-        times = logit_normal_times(len(chosen), generator, mean=config.time_mean, std=config.time_std)
-    else:
-        times = uniform_steps(len(chosen), config.num_timesteps, generator)
-    noise = torch.randn(x_0.shape, generator=generator)
-    condition = drop_conditions(
-        _conditions(latents, chosen, architecture),
-        num_labels=architecture.num_labels,
-        all_probability=config.drop_all,
-        label_probability=config.drop_label,
-        text_probability=config.drop_text,
-        generator=generator,
-    ).with_text_noise(config.text_noise, generator)
-    return Batch(rows=chosen, x_0=x_0, noise=noise, time=times, condition=condition)
+def _require_same_architecture(checkpoint: Checkpoint, architecture: TransformerConfig, path: Path) -> None:
+    found = checkpoint.work.get("architecture")
+    if not isinstance(found, dict) or TransformerConfig.from_dict(found) != architecture:
+        raise BadModelError(
+            f"{path} is a checkpoint of another architecture", hint="remove it to train from the beginning, or use another folder"
+        )
 
 
-def batch_loss(model: DiT, batch: Batch, config: TrainingConfig) -> Tensor:
-    """Returns the loss of the configured objective."""
-    predict = partial(model.predict, condition=batch.condition)
-    if config.objective == "rectified_flow":
-        return rectified_flow_loss(predict, batch.x_0, batch.noise, batch.time)
-    schedule = noise_schedule(config.noise_schedule, config.num_timesteps)
-    return epsilon_loss(predict, batch.x_0, batch.noise, batch.time, schedule)
-
-
-def _conditions(latents: LatentDataset, rows: list[int], architecture: TransformerConfig) -> Condition:
-    """Returns the full conditions of rows; items without a label or caption have the null one."""
-    labels = latents.label_indices(rows)
-    return Condition(
-        labels=torch.where(labels < 0, architecture.num_labels, labels),
-        text=latents.caption_embeddings(rows) if architecture.text_dim else torch.zeros(len(rows), 0),
-        text_mask=latents.caption_indices(rows) >= 0,
-    )
-
-
-def _require_fit(architecture: TransformerConfig, latents: LatentDataset, rows: list[int]) -> None:
-    """Refuses data that the network cannot learn from."""
-    if not rows:
-        raise BadDataError("the latents have no item in the train split", hint="choose more categories or another split")
-    architecture.grid(latents.config.latent_shape)
-    _conditions(latents, rows, architecture).require_valid(num_labels=architecture.num_labels, text_dim=architecture.text_dim)
-
-
-def _work(config: TrainingConfig, architecture: TransformerConfig, latents: LatentDataset) -> dict[str, Any]:
-    """Returns what decides the weights, as plain values."""
-    return {
-        "training": config.hyperparameters(),
-        "architecture": architecture.to_dict(),
-        "codec_digest": latents.config.codec_digest,
-        "dataset_digest": latents.config.dataset_digest,
-    }
-
-
-def _resume(state: TrainingState, path: Path, work: dict[str, Any]) -> int:
-    """Restores a checkpoint of the same work, if there is one, and returns the steps that it had done."""
-    if not path.is_file():
-        return 0
-    checkpoint = read_checkpoint(path)
-    if checkpoint.work != work:
-        return 0  # scratch was used for other work before: begin anew
-    restore_tensors(state.tensors(), checkpoint.tensors, source=path)
-    state.step = checkpoint.step
-    return checkpoint.step
-
-
-def _save(state: TrainingState, path: Path, work: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_checkpoint(path, Checkpoint(step=state.step, work=work, tensors=state.tensors()))
-
-
-def _backward(state: TrainingState, batch: Batch, scratch: Path) -> float:
-    """Computes loss and clipped gradients; stops the run where either is not finite."""
-    state.zero_grad()
-    loss = batch_loss(state.model, batch, state.config)
-    loss.backward()  # type: ignore[no-untyped-call]  # torch's own
-    value, norm = float(loss.detach()), float(state.gradient_norm())
-    if math.isfinite(value) and math.isfinite(norm):
-        return value
-    if not bool(torch.isfinite(batch.x_0).all()):
-        wrong = [row for row, x in zip(batch.rows, batch.x_0, strict=True) if not bool(torch.isfinite(x).all())]
-        raise BadDataError(f"latents of row {wrong[0]} hold numbers that are not finite", hint="encode the dataset again")
-    inputs = scratch / f"diverged-step-{state.step:06d}.safetensors"
-    tensors = {"x_0": batch.x_0, "noise": batch.noise, "time": batch.time, "labels": batch.condition.labels}
-    save_file({**tensors, "rows": torch.tensor(batch.rows), "text_mask": batch.condition.text_mask}, inputs)
-    raise TrainingDivergedError(
-        f"training diverged at step {state.step}: loss {value}, gradient norm {norm}; the step's inputs are in {inputs.name}",
-        hint="lower learning_rate or raise warmup_steps",
-    )
-
-
-def _progress(state: TrainingState, loss: float, *, done: int, elapsed: float) -> StepProgress:
+def _progress(state: TrainingState, loss: float, throughput: Throughput, *, done: int, elapsed: float) -> StepProgress:
     speed = done / elapsed if elapsed > 0 else 0.0
-    left = (state.config.num_steps - state.step) / speed if speed > 0 else 0.0
-    return StepProgress(step=state.step, num_steps=state.config.num_steps, loss=loss, steps_per_s=speed, seconds_left=left)
+    return StepProgress(
+        step=state.step,
+        num_steps=state.config.num_steps,
+        loss=loss,
+        steps_per_s=speed,
+        seconds_left=(state.config.num_steps - state.step) / speed if speed > 0 else 0.0,
+        images_per_s=speed * throughput.images_per_step,
+        tokens_per_s=speed * throughput.tokens_per_step,
+        model_flops_per_s=speed * throughput.flops_per_step,
+        share_of_peak=throughput.share_of_peak(speed),
+    )

@@ -1,80 +1,126 @@
 """Transformer blocks with adaLN-Zero conditioning (Peebles & Xie 2022, arXiv 2212.09748, §3.2 and figure 3).
 
-Shape legend: b batch, n tokens, d hidden size. Names of parameters are the DiT reference's.
+Shape legend: b batch, n tokens, d hidden size, s samples. Names of parameters are the DiT reference's where it has them.
 """
 
 import torch
-from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Complex, Float
 from torch import Tensor, nn
-from torch.nn import functional
 
-_NORM_EPS = 1e-6
-
-
-def modulate(x: Float[Tensor, "b n d"], shift: Float[Tensor, "b d"], scale: Float[Tensor, "b d"]) -> Float[Tensor, "b n d"]:
-    """Returns ``x (1 + scale) + shift``, scale and shift the same for all tokens of a sample."""
-    return torch.addcmul(shift.unsqueeze(1), x, 1 + scale.unsqueeze(1))
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention over all tokens."""
-
-    def __init__(self, hidden_size: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
-        self.proj = nn.Linear(hidden_size, hidden_size)
-
-    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        """Returns each token's mixture of the others."""
-        q, k, v = rearrange(self.qkv(x), "b n (three heads dim) -> three b heads n dim", three=3, heads=self.num_heads)
-        y = functional.scaled_dot_product_attention(q, k, v)  # [b heads n dim]
-        return self.proj(rearrange(y, "b heads n dim -> b n (heads dim)"))  # type: ignore[no-any-return]  # modules return Any
-
-
-class Mlp(nn.Module):
-    """Two linear layers around a GELU."""
-
-    def __init__(self, hidden_size: int, mlp_ratio: float) -> None:
-        super().__init__()
-        width = int(hidden_size * mlp_ratio)
-        self.fc1 = nn.Linear(hidden_size, width)
-        self.fc2 = nn.Linear(width, hidden_size)
-
-    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        """Returns the tokens, each transformed on its own."""
-        return self.fc2(functional.gelu(self.fc1(x), approximate="tanh"))  # type: ignore[no-any-return]  # as above
+from model_core.transformer.attention import Attention, CrossAttention
+from model_core.transformer.config import TransformerConfig
+from model_core.transformer.layout import TokenLayout
+from model_core.transformer.mlp import make_mlp
+from model_core.transformer.norms import gated, make_norm, modulate
 
 
 class AdaLNZeroBlock(nn.Module):
-    """Attention and MLP, shifted, scaled and gated by the condition; gates start at zero, so the block starts as the identity."""
+    """Attention and MLP, shifted, scaled and gated by the condition; gates start at zero, so the block starts as the identity.
 
-    def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float) -> None:
+    Args:
+        config: The architecture.
+        long_skip: Whether the block also takes the tokens of its mirror image in the network's first half.
+    """
+
+    def __init__(self, config: TransformerConfig, *, long_skip: bool = False) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=_NORM_EPS)
-        self.attn = Attention(hidden_size, num_heads)
-        self.norm2 = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=_NORM_EPS)
-        self.mlp = Mlp(hidden_size, mlp_ratio)
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 6 * hidden_size))  # the reference's name
+        width = config.hidden_size
+        factorised, shared = config.attention == "factorised", config.modulation == "shared"
+        self.skip = nn.Linear(2 * width, width) if long_skip else None
+        self.norm1 = make_norm(config.norm, width)
+        self.attn = Attention(config, "space" if factorised else "all")
+        self.temporal_norm = make_norm(config.norm, width) if factorised else None
+        self.temporal_attn = Attention(config, "time") if factorised else None
+        self.cross_norm = make_norm(config.norm, width) if config.reads_text_states else None
+        self.cross_attn = CrossAttention(config) if config.reads_text_states else None
+        self.norm2 = make_norm(config.norm, width)
+        self.mlp = make_mlp(config)
+        vectors = config.modulations_per_block
+        self.modulation_offset = nn.Parameter(torch.zeros(vectors * width)) if shared else None
+        # The reference's name.
+        self.adaLN_modulation = None if shared else nn.Sequential(nn.SiLU(), nn.Linear(width, vectors * width))
+        self.num_vectors = vectors
 
-    def forward(self, x: Float[Tensor, "b n d"], c: Float[Tensor, "b d"]) -> Float[Tensor, "b n d"]:
-        """Returns the tokens after both sublayers."""
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(c).chunk(6, dim=1)  # each [b d]
-        x = torch.addcmul(x, gate1.unsqueeze(1), self.attn(modulate(self.norm1(x), shift1, scale1)))
-        return torch.addcmul(x, gate2.unsqueeze(1), self.mlp(modulate(self.norm2(x), shift2, scale2)))
+    def modulation(self, c: Float[Tensor, "s d"], shared: Float[Tensor, "s kd"] | None) -> Float[Tensor, "s kd"]:
+        """Returns shift, scale and gate of each sublayer side by side, from the condition or from what all blocks share."""
+        if self.adaLN_modulation is not None:
+            return self.adaLN_modulation(c)  # type: ignore[no-any-return]  # modules return Any
+        if shared is None or self.modulation_offset is None:
+            raise TypeError("a block with an offset needs the modulation that it is an offset to")
+        return shared + self.modulation_offset
+
+    def keys_values(self, text: Float[Tensor, "s m d"]) -> Float[Tensor, "s m 2 h k"]:
+        """Returns a caption's tokens as the block's cross attention reads them."""
+        if self.cross_attn is None:
+            raise TypeError("this block has no cross attention")
+        return self.cross_attn.keys_values(text)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b n d"],
+        modulation: Float[Tensor, "s kd"],
+        layout: TokenLayout,
+        rotations: Complex[Tensor, "n 1 p"] | None = None,
+        keys_values: Float[Tensor, "s m 2 h k"] | None = None,
+        text_mask: Bool[Tensor, "s m"] | None = None,
+        skipped: Float[Tensor, "b n d"] | None = None,
+    ) -> Float[Tensor, "b n d"]:
+        """Returns the tokens after all sublayers.
+
+        Args:
+            x: Tokens.
+            modulation: Of each sample, from `modulation`.
+            layout: Which tokens are which sample's.
+            rotations: Rotary positions of the tokens.
+            keys_values: Each sample's caption, for cross attention.
+            text_mask: False at caption tokens that are not there.
+            skipped: Tokens of the block's mirror image, for a block with a long skip.
+        """
+        vectors = layout.per_token(modulation).chunk(self.num_vectors, dim=-1)  # each [b 1 d], or [1 n d] for a packed sequence
+        if self.skip is not None:
+            if skipped is None:
+                raise TypeError("a block with a long skip needs the tokens that skipped the middle")
+            x = self.skip(torch.cat([x, skipped], dim=-1))
+        shift, scale, gate = vectors[:3]
+        x = gated(x, gate, self.attn(modulate(self.norm1(x), shift, scale), layout, rotations))
+        if self.temporal_attn is not None and self.temporal_norm is not None and any(run.grid[0] > 1 for run in layout.runs):
+            shift, scale, gate = vectors[6:]
+            x = gated(x, gate, self._over_time(modulate(self.temporal_norm(x), shift, scale), layout, rotations))
+        if self.cross_attn is not None and self.cross_norm is not None:
+            x = x + self.cross_attn(self.cross_norm(x), keys_values, text_mask, layout)
+        shift, scale, gate = vectors[3:6]
+        return gated(x, gate, self.mlp(modulate(self.norm2(x), shift, scale)))
+
+    def _over_time(
+        self, x: Float[Tensor, "b n d"], layout: TokenLayout, rotations: Complex[Tensor, "n 1 p"] | None
+    ) -> Float[Tensor, "b n d"]:
+        """Returns attention over time; a picture has no other frame to attend to, and gets zeros, packed with clips or alone."""
+        if self.temporal_attn is None:
+            raise TypeError("this block attends to everything at once")
+        y: Tensor = self.temporal_attn(x, layout, rotations)
+        if all(run.grid[0] > 1 for run in layout.runs):
+            return y
+        parts = zip(layout.split(y), layout.runs, strict=True)
+        return layout.join([part if run.grid[0] > 1 else torch.zeros_like(part) for part, run in parts])
 
 
 class FinalLayer(nn.Module):
     """Tokens to patches; starts at zero, so an untrained network predicts zero."""
 
-    def __init__(self, hidden_size: int, patch_dim: int) -> None:
+    def __init__(self, config: TransformerConfig, patch_dim: int) -> None:
         super().__init__()
-        self.norm_final = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=_NORM_EPS)
-        self.linear = nn.Linear(hidden_size, patch_dim)
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 2 * hidden_size))  # the reference's name
+        width = config.hidden_size
+        self.norm_final = make_norm(config.norm, width)
+        self.linear = nn.Linear(width, patch_dim)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))  # the reference's name
 
-    def forward(self, x: Float[Tensor, "b n d"], c: Float[Tensor, "b d"]) -> Float[Tensor, "b n patch"]:
+    def modulation(self, c: Float[Tensor, "s d"]) -> Float[Tensor, "s 2*d"]:
+        """Returns shift and scale side by side."""
+        return self.adaLN_modulation(c)  # type: ignore[no-any-return]  # as above
+
+    def forward(
+        self, x: Float[Tensor, "b n d"], modulation: Float[Tensor, "s 2*d"], layout: TokenLayout
+    ) -> Float[Tensor, "b n patch"]:
         """Returns one patch a token."""
-        shift, scale = self.adaLN_modulation(c).chunk(2, dim=1)  # each [b d]
+        shift, scale = layout.per_token(modulation).chunk(2, dim=-1)
         return self.linear(modulate(self.norm_final(x), shift, scale))  # type: ignore[no-any-return]  # as above

@@ -5,6 +5,7 @@ import math
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn import functional
 
 from model_core.transformer.positions import sinusoid
 
@@ -53,3 +54,27 @@ class TextEmbedder(nn.Module):
     def forward(self, text: Float[Tensor, "b dim"], text_mask: Bool[Tensor, "b"]) -> Float[Tensor, "b d"]:
         """Returns one vector a caption, the null vector where the mask is False."""
         return torch.where(text_mask[:, None], self.mlp(text * self.scale), self.null)
+
+
+class TextTokensEmbedder(nn.Module):
+    """A caption's token states as tokens of the transformer's width; a learned token stands for no caption."""
+
+    def __init__(self, text_dim: int, hidden_size: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(text_dim, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size))
+        self.null = nn.Parameter(torch.empty(hidden_size))
+        nn.init.normal_(self.null, std=_INIT_STD)
+
+    def forward(
+        self, states: Float[Tensor, "b m dim"], mask: Bool[Tensor, "b m"]
+    ) -> tuple[Float[Tensor, "b m+1 d"], Bool[Tensor, "b m+1"]]:
+        """Returns tokens to attend to and which of them are there: the null token exactly where a caption has no token.
+
+        Args:
+            states: Token states of an encoder; they are normalised, as encoders differ in scale.
+            mask: False at places without a token.
+        """
+        known = torch.where(mask[..., None], states, 0.0)  # what a mask hides may be anything, also not finite
+        tokens = self.mlp(functional.layer_norm(known, known.shape[-1:]))
+        null = self.null.to(tokens.dtype).expand(len(states), 1, -1)
+        return torch.cat([null, tokens], dim=1), torch.cat([~mask.any(dim=1, keepdim=True), mask], dim=1)

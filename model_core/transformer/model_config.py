@@ -6,7 +6,9 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from model_core.diffusion.names import ObjectiveName, ScheduleName
 from model_core.errors import BadModelError
+from model_core.sampling.names import SamplerName, fitting_samplers
 from model_core.transformer.config import TransformerConfig
 
 CONFIG_NAME = "config.json"
@@ -33,17 +35,19 @@ class Conditioning(_Frozen):
 
 
 class SamplingDefaults(_Frozen):
-    """How samples are made where nobody says otherwise."""
+    """How samples are made where nobody says otherwise; no sampler means the objective's own default."""
 
     num_steps: int = Field(ge=1)
     guidance_scale: float
+    sampler: SamplerName | None = None
 
 
 class NoiseScheduleId(_Frozen):
-    """Which noise schedule an epsilon model was trained with."""
+    """Which noise schedule a model was trained with that predicts noise, x_0 or v."""
 
-    name: Literal["linear", "cosine"]
+    name: ScheduleName
     num_timesteps: int = Field(ge=1)
+    zero_terminal_snr: bool = False
 
 
 class ModelConfig(BaseModel):
@@ -53,7 +57,7 @@ class ModelConfig(BaseModel):
         format: `groundswell-dit/1`.
         architecture: The fields of a `TransformerConfig`.
         objective: What the network predicts.
-        noise_schedule: Present for the epsilon objective.
+        noise_schedule: Present for every objective but rectified flow, which has none and ignores one.
         conditioning: Labels and text encoder.
         latent_shape: Channels, frames, height, width of a sample's latents.
         image_size: Side of a decoded picture in pixels.
@@ -68,7 +72,7 @@ class ModelConfig(BaseModel):
 
     format: Literal["groundswell-dit/1"] = FORMAT
     architecture: dict[str, Any]
-    objective: Literal["rectified_flow", "epsilon"]
+    objective: ObjectiveName
     noise_schedule: NoiseScheduleId | None = None
     conditioning: Conditioning
     latent_shape: tuple[int, int, int, int]
@@ -95,9 +99,25 @@ class ModelConfig(BaseModel):
             raise BadModelError(
                 f"model config.json: captions of width {self.conditioning.text_encoder.dim}, architecture for {config.text_dim}"
             )
-        if self.objective == "epsilon" and self.noise_schedule is None:
-            raise BadModelError("model config.json: the epsilon objective needs a noise_schedule")
+        self._require_objective_that_fits(config)
         return config
+
+    def _require_objective_that_fits(self, config: TransformerConfig) -> None:
+        schedule = self.noise_schedule
+        if self.objective != "rectified_flow" and schedule is None:
+            raise BadModelError(f"model config.json: the {self.objective} objective needs a noise_schedule")
+        if self.objective == "epsilon" and schedule is not None and schedule.zero_terminal_snr:
+            raise BadModelError(
+                "model config.json: the epsilon objective cannot have zero terminal SNR",
+                hint="pure noise says nothing about the data there; such models predict v or x0",
+            )
+        if self.objective == "rectified_flow" and config.learn_variance:
+            raise BadModelError("model config.json: rectified flow has no variance to learn, its architecture learns one")
+        if self.sampling.sampler is not None and self.sampling.sampler not in fitting_samplers(self.objective):
+            raise BadModelError(
+                f"model config.json: the sampler {self.sampling.sampler} cannot sample {self.objective}",
+                hint=f"choose {', '.join(fitting_samplers(self.objective))}",
+            )
 
 
 def write_model_config(config: ModelConfig, folder: Path) -> None:

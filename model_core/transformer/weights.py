@@ -34,7 +34,9 @@ def load_weights(config: TransformerConfig, folder: Path) -> DiT:
         found = load_file(path)
     except (SafetensorError, ValueError, OSError) as error:
         raise BadModelError(f"{path} is no complete safetensors file: {error}", hint="get the model again") from error
-    model = DiT(config)
+    with torch.device("meta"):  # without drawing weights that are about to be replaced
+        model = DiT(config)
+    model.to_empty(device="cpu")
     restore_tensors({name: parameter.data for name, parameter in model.named_parameters()}, found, source=path)
     for name, tensor in found.items():
         if not bool(torch.isfinite(tensor).all()):

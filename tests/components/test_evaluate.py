@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 import types
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +22,7 @@ from governance.errors import IntegrityError
 from model_core.data.dataset import Dataset, DatasetInfo
 from model_core.data.manifest import Row, write_manifest
 from model_core.errors import BadDataError, BadModelError
-from model_core.evaluation.features import convert_weights
+from model_core.evaluation.features import FeatureExtractor, convert_weights
 
 SIZE = 16
 CODEC_DIGEST = "c" * 64
@@ -147,19 +148,28 @@ class World:
         make_dataset(root / "dataset")
         make_model(root, dataset_digest=tree_digest(root / "dataset"))
         self.stand_in = StandIn(root / "dataset")
-        self.scratch = root / "scratch"
-        (self.scratch / "weights").mkdir(parents=True)
-        shutil.copy(weights, self.scratch / "weights" / weights.name)
+        self.scratch, self.cache = root / "scratch", root / "cache"
+        (self.cache / "weights").mkdir(parents=True)
+        shutil.copy(weights, self.cache / "weights" / weights.name)
 
     def redo_dataset(self, **options):
         shutil.rmtree(self.root / "dataset")
         make_dataset(self.root / "dataset", **options)
         make_model(self.root, dataset_digest=tree_digest(self.root / "dataset"))
 
-    def run(self, config=CONFIG, *, output="evaluation"):
+    def references(self):
+        return sorted((self.cache / "references").iterdir())
+
+    def forget_samples(self):
+        """Leaves what another run of the same home would find."""
+        shutil.rmtree(self.scratch)
+
+    def run(self, config=CONFIG, *, output="evaluation", cached=True):
         (self.root / output).mkdir()
+        self.scratch.mkdir(exist_ok=True)
         inputs = {name: self.root / name for name in ("model", "codec", "latents", "dataset")}
         ports = Ports(tracking=self.recorder, progress=self.recorder, metrics=self.recorder, scratch=self.scratch)
+        ports = replace(ports, cache=self.cache) if cached else ports
         return run(config, inputs, {"evaluation": self.root / output}, ports)
 
 
@@ -222,12 +232,106 @@ def test_killed_evaluation_resumes_after_the_last_batch(world):
     assert [call[0][0] for call in world.stand_in.calls] == [0, 4, 4]
 
 
-def test_damaged_checkpoints_are_made_anew(world):
+def test_damaged_checkpoints_and_caches_are_made_anew(world):
     world.run()
-    for path in (*world.scratch.glob("samples-*/*.npy"), *world.scratch.glob("features-*/*")):
+    sound = [path.read_bytes() for path in world.references()]
+    for path in (*world.scratch.glob("samples-*/*.npy"), *world.references()):
         path.write_bytes(path.read_bytes()[:50])
     world.run(output="again")
     assert file_digests(world.root / "evaluation") == file_digests(world.root / "again")
+    assert [path.read_bytes() for path in world.references()] == sound
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Counts the pictures that the feature extractor looks at."""
+    counts, extract = [], FeatureExtractor.extract
+
+    def counting(self, images, **options):
+        counts.append(len(images))
+        return extract(self, images, **options)
+
+    monkeypatch.setattr(FeatureExtractor, "extract", counting)
+    return counts
+
+
+def test_another_model_does_not_measure_the_real_pictures_again(world, measured):
+    world.run()
+    first = sum(measured)
+    assert first == 16 + 6 + 8 + 8  # training, holdout, samples, noise
+    measured.clear()
+    world.forget_samples()
+    world.stand_in.draw = lambda label, seed: picture("cold" if label == 0 else "hot", 3000 + seed)
+    world.run(output="other")
+    assert sum(measured) == 8 + 6 + 8 + 8  # one batch of each split, to be sure of what was kept
+    assert len(world.references()) == 2
+
+
+def test_the_report_does_not_depend_on_the_cache(world, weights):
+    world.run()
+    world.forget_samples()
+    world.run(output="cached")
+    world.forget_samples()
+    (world.scratch / "weights").mkdir(parents=True)
+    shutil.copy(weights, world.scratch / "weights" / weights.name)
+    world.run(output="uncached", cached=False)
+    assert file_digests(world.root / "evaluation") == file_digests(world.root / "cached") == file_digests(world.root / "uncached")
+
+
+@pytest.mark.parametrize("update", [{"feature_size": 64}, {"max_real": 12}])
+def test_other_features_are_measured_anew(world, measured, update):
+    world.run()
+    measured.clear()
+    world.run(CONFIG.model_copy(update=update), output="other")
+    assert sum(measured) >= 12 + 6 + 8 + 8
+    assert len(world.references()) in {3, 4}
+
+
+def test_a_changed_dataset_is_measured_anew(world, measured):
+    world.run()
+    world.forget_samples()
+    measured.clear()
+    world.redo_dataset(num_train=18)
+    world.run(output="other")
+    assert sum(measured) == 18 + 6 + 8 + 8
+
+
+def test_fidelity_and_diversity_stand_beside_their_bounds(world):
+    metrics = world.run().metrics
+    for name in ("precision", "recall", "density", "coverage"):
+        assert metrics[name] >= 0
+        assert {f"{name}_real", f"{name}_noise"} <= set(metrics)
+    written = json.loads((world.root / "evaluation" / "report.json").read_text())
+    frechet = written["fd_effnet_lite0"]
+    assert frechet["biased"] is True
+    assert frechet["num"] == {"samples": 8, "real": 8, "noise": 8}
+    assert frechet["samples"] < frechet["noise"]
+    assert written["manifold"]["samples"]["recall"] == metrics["recall"]
+    html = (world.root / "evaluation" / "report.html").read_text()
+    assert "are they varied?" in html
+    assert "FD-EffNetLite0" in html
+
+
+def test_a_holdout_too_small_for_radii_has_no_precision(world):
+    world.redo_dataset(num_holdout=5)
+    metrics = world.run().metrics
+    assert "kid" in metrics
+    assert "precision" not in metrics
+    assert json.loads((world.root / "evaluation" / "report.json").read_text())["manifold"] is None
+
+
+def test_a_model_that_copies_training_pictures_is_shown_with_them(world):
+    world.redo_dataset(num_train=40, num_holdout=20)
+    hot = [number for number in range(40) if number % 2]
+    cold = [number for number in range(40) if not number % 2]
+    world.stand_in.draw = lambda label, seed: picture("cold" if label == 0 else "hot", (cold if label == 0 else hot)[seed])
+    world.run()
+    memorisation = json.loads((world.root / "evaluation" / "report.json").read_text())["memorisation"]
+    assert memorisation["memorised_share"] > memorisation["memorised_share_real"]
+    pair = memorisation["worst"][0]
+    assert pair["memorised"]
+    assert pair["train_distance"] == pytest.approx(0, abs=1e-3)
+    assert pair["train_sha256"] in set(Dataset.open(world.root / "dataset").columns["sha256"])
 
 
 def test_other_settings_draw_other_samples(world):

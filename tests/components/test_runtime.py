@@ -202,6 +202,25 @@ def test_scratch_is_found_again_by_the_next_attempt(home: Home, dataset: Path, m
     assert (made["latents"].path / "done.txt").read_text() == "step 7"
 
 
+def test_the_cache_outlives_the_work_and_is_the_steps_own(home: Home, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[bool] = []
+
+    def run(_: Config, __: Mapping[str, Path], outputs: Mapping[str, Path], ports: Ports) -> StepReport:
+        assert ports.cache == home.path / "cache" / "copy"
+        found.append((ports.cache / "kept").exists())
+        ports.cache.mkdir(parents=True, exist_ok=True)
+        (ports.cache / "kept").write_text("kept")
+        (outputs["latents"] / "done.txt").write_text("done")
+        return StepReport()
+
+    install(monkeypatch, run)
+    first = run_step(begin(home), "copy", {}, {"dataset": dataset})
+    (dataset / "more.txt").write_text("other work")
+    other = run_step(begin(home), "copy", {}, {"dataset": dataset})
+    assert found == [False, True]
+    assert first["latents"].digest == other["latents"].digest  # what is kept is no part of the outputs
+
+
 def test_outputs_lead_back_to_inputs(home: Home, dataset: Path, calls: list[str]) -> None:
     made = run_step(begin(home), "copy", {}, {"dataset": dataset})
     with home.database.read() as connection:

@@ -13,6 +13,7 @@ from model_core.training.config import TrainingConfig
 from tests.model_core.toy_latents import LABELS, write_latents
 
 CONFIG = Config(num_steps=12, batch_size=4, warmup_steps=2, hidden_size=16, depth=1, num_heads=2)
+MEASURED = ("loss", "steps_per_s", "images_per_s", "model_flops_per_s", "share_of_peak")
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +89,7 @@ def test_losses_reach_tracking_in_tens_and_progress_at_every_step(tmp_path):
     assert [step for step, _ in world.metrics] == [10, 12]
     assert [done for done, _, _ in world.updates] == list(range(1, 13))
     assert set(world.updates[0][2]) == {"loss", "steps_per_s", "seconds_left"}
-    assert set(world.gauges) == {"training_loss", "training_steps_per_s"}
+    assert set(world.gauges) == {f"training_{name}" for name in MEASURED}
     assert world.params["num_steps"] == 12
 
 
@@ -119,3 +120,68 @@ def test_a_misspelt_key_is_refused():
 
 def test_the_configuration_names_every_field_of_training():
     assert set(Config().training_values()) == set(TrainingConfig.__dataclass_fields__)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"objective": "v", "noise_schedule": "cosine", "zero_terminal_snr": True, "min_snr_gamma": 5.0, "sampler": "ddim"},
+        {"objective": "x0", "noise_schedule": "scaled_linear", "time_sampling": "logit_normal", "decay": "wsd"},
+        {"objective": "epsilon", "learn_variance": True, "num_timesteps": 20, "accumulate_steps": 2, "device": "cpu"},
+        {"norm": "rms", "mlp": "swiglu", "positions": "rope", "qk_norm": True, "hidden_size": 24, "precision": "bfloat16"},
+        {"modulation": "shared", "attention": "factorised", "long_skips": True, "text_conditioning": "none", "depth": 2},
+        {"preset": "tiny-modern", "activation_checkpointing": True},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_every_option_trains_a_model_that_opens_and_says_what_it_is(tmp_path, change):
+    config = CONFIG.model_copy(update={"num_steps": 2, **change})
+    _, folder = _run(tmp_path, config=config)
+    _, found = load_transformer(folder)
+    assert found.objective == config.objective
+    assert (found.noise_schedule is None) == (config.objective == "rectified_flow")
+    if found.noise_schedule is not None:
+        assert (found.noise_schedule.name, found.noise_schedule.zero_terminal_snr) == (
+            config.noise_schedule,
+            config.zero_terminal_snr,
+        )
+    assert found.sampling.sampler == config.sampler
+    architecture = found.transformer()
+    for name in ("learn_variance", "modulation", "attention", "text_conditioning", "long_skips"):
+        assert getattr(architecture, name) == getattr(config, name)
+    if "preset" in change:
+        assert (architecture.hidden_size, architecture.norm, architecture.patch_size) == (64, "rms", (1, 2, 2))
+    assert architecture.rope_grid == ((1, 1, 1) if architecture.positions == "rope" else None)
+
+
+def test_the_model_says_which_precision_auto_was(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    _, folder = _run(tmp_path, config=CONFIG.model_copy(update={"num_steps": 2, "precision": "auto", "device": "cpu"}))
+    assert load_transformer(folder)[1].training["precision"] == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"objective": "epsilon", "zero_terminal_snr": True}, "zero terminal SNR"),
+        ({"learn_variance": True}, "learn_variance"),
+        ({"sampler": "ddpm"}, "cannot sample rectified_flow"),
+        ({"preset": "DiT-M/2"}, "no transformer preset"),
+        ({"accumulate_steps": 5}, "accumulate_steps"),
+        ({"positions": "rope"}, "rotary positions"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused_before_training(tmp_path, change, problem):
+    world = FakeWorld()
+    config = CONFIG.model_copy(update={"num_heads": 4, **change})
+    with pytest.raises(BadModelError, match=problem):
+        _run(tmp_path, config=config, world=world)
+    assert world.updates == []
+
+
+def test_the_defaults_are_the_recipe_from_before():
+    config = Config()
+    assert config.objective == "rectified_flow"
+    assert (config.precision, config.accumulate_steps, config.compile, config.preset) == ("float32", 1, False, None)
+    assert (config.norm, config.mlp, config.positions, config.qk_norm) == ("layer", "gelu", "sinusoid", False)
+    assert (config.modulation, config.attention, config.text_conditioning) == ("block", "full", "pooled")

@@ -5,6 +5,9 @@ from torch import Tensor
 
 from model_core.codec.autoencoder import Codec
 from model_core.codec.config import CodecConfig
+from model_core.codec.kl_autoencoder import KLAutoencoder
+from model_core.codec.kl_config import KLAutoencoderConfig
+from model_core.codec.perceptual import PerceptualLoss
 from model_core.codec.training import CodecTraining
 
 
@@ -40,3 +43,28 @@ def pictures(n: int, size: int, seed: int = 0) -> Tensor:
     """Smooth random pictures in [-1, 1], [n 3 size size]."""
     coarse = torch.rand(n, 3, size // 4, size // 4, generator=torch.Generator().manual_seed(seed)) * 2 - 1
     return torch.nn.functional.interpolate(coarse, size=(size, size), mode="bilinear")
+
+
+def small_kl_config(**changes: object) -> KLAutoencoderConfig:
+    values = {"latent_channels": 4, "block_out_channels": (4, 8, 8), "layers_per_block": 1, "norm_num_groups": 2}
+    return KLAutoencoderConfig(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def small_kl_codec(**changes: object) -> KLAutoencoder:
+    """A KL-VAE of latent diffusion's architecture, every parameter random."""
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        codec = KLAutoencoder(small_kl_config(**changes))
+        with torch.no_grad():
+            for parameter in codec.parameters():
+                parameter.add_(0.05 * torch.randn(parameter.shape))
+    return codec.eval().requires_grad_(requires_grad=False)
+
+
+def random_perceptual_loss() -> PerceptualLoss:
+    """A perceptual loss of the real architecture with random weights, which are much faster to have than trained ones."""
+    from efficientnet_lite_pytorch import EfficientNet
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return PerceptualLoss(EfficientNet.from_name("efficientnet-lite0", image_size=32), digest="random")

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_core.codec.autoencoder import Codec, Posterior
-from model_core.errors import BadModelError
+from model_core.errors import BadDataError, BadModelError
 from tests.model_core.codec.small import pictures, small_codec, small_config
 
 
@@ -81,3 +81,36 @@ def test_samples_have_the_posterior_s_mean_and_spread() -> None:
     sample = posterior.sample(torch.Generator().manual_seed(0))
     assert float(sample.mean()) == pytest.approx(2.0, abs=0.02)
     assert float(sample.std()) == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_nats_are_those_of_torch_distributions_summed_over_an_item(n: int) -> None:
+    mean, log_variance = torch.randn(n, 3, 4, 4), torch.randn(n, 3, 4, 4)
+    normal = torch.distributions.Normal(mean, torch.exp(0.5 * log_variance))
+    expected = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0)).sum(dim=(1, 2, 3))
+    torch.testing.assert_close(Posterior(mean=mean, log_variance=log_variance).nats(), expected)
+
+
+def test_the_mode_is_the_mean_and_samples_depend_on_the_generator_only() -> None:
+    posterior = Posterior(mean=torch.randn(2, 3, 4, 4), log_variance=torch.zeros(2, 3, 4, 4))
+    assert torch.equal(posterior.mode(), posterior.mean)
+    one, same, other = (posterior.sample(torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_a_deterministic_codec_s_posterior_is_a_point() -> None:
+    codec = small_codec(posterior="deterministic")
+    posterior = codec.posterior(pictures(2, 16))
+    assert posterior.log_variance is None
+    assert torch.equal(posterior.sample(torch.Generator()), posterior.mode())
+    for measure in (posterior.kl, posterior.nats):
+        with pytest.raises(BadModelError, match="KL"):
+            measure()
+
+
+def test_a_pixel_that_is_not_finite_is_refused() -> None:
+    pixels = torch.zeros(1, 3, 1, 16, 16)
+    pixels[0, 1, 0, 3, 3] = math.inf
+    with pytest.raises(BadDataError, match="finite"):
+        small_codec().encode(pixels)

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_core.codec.config import CodecConfig
+from model_core.codec.config import CodecConfig, LatentConfig
+from model_core.codec.kl_config import KLAutoencoderConfig
 from model_core.errors import BadModelError
-from tests.model_core.codec.small import small_config
+from tests.model_core.codec.small import small_config, small_kl_config
 
 
 @given(channels=st.integers(1, 32), downscale=st.sampled_from([2, 4, 8]), data=st.data())
@@ -77,7 +78,67 @@ def test_sizes_that_the_factor_does_not_divide_are_refused() -> None:
 
 
 def test_importing_the_config_imports_no_tensors() -> None:
-    modules = "model_core.codec.config, components.train_codec.config, components.encode_latents.config"
+    modules = (
+        "model_core.codec.config, model_core.codec.kl_config, components.train_codec.config, components.encode_latents.config"
+    )
     code = f"import {modules}, sys; print('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
+
+
+def test_a_config_says_its_architecture_only_where_it_is_not_the_first() -> None:
+    assert set(small_config().to_dict()) == {
+        "format", "latent_channels", "downscale", "encoder_widths", "encoder_blocks", "decoder_widths", "decoder_blocks",
+        "latent_mean", "latent_std",
+    }  # fmt: skip
+    assert CodecConfig.from_dict({**small_config().to_dict(), "architecture": "compact"}) == small_config()
+    assert small_kl_config().to_dict()["architecture"] == "autoencoder_kl"
+
+
+@pytest.mark.parametrize("config", [small_config(posterior="deterministic"), small_kl_config(use_quant_conv=False)])
+def test_other_kinds_come_back_as_they_were_written(config: LatentConfig) -> None:
+    assert type(config).from_dict(json.loads(json.dumps(config.to_dict()))) == config  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"architecture": "compact"},
+        {"architecture": None},
+        {"use_quant_conv": 1},
+        {"block_out_channels": 4},
+        {"block_out_channels": [4, 8.0, 8]},
+        {"downscale": 4},
+        {"layers_per_block": 1 << 60},
+    ],
+)
+def test_a_kl_autoencoder_s_config_of_another_form_is_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(BadModelError):
+        KLAutoencoderConfig.from_dict({**small_kl_config().to_dict(), **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"latent_channels": 0}, "latent_channels"),
+        ({"block_out_channels": (4,)}, "block_out_channels"),
+        ({"block_out_channels": (4, 0)}, "block_out_channels"),
+        ({"layers_per_block": 0}, "layers_per_block"),
+        ({"norm_num_groups": 3}, "norm_num_groups"),
+        ({"latent_mean": (0.0,)}, "latent_mean"),
+    ],
+)
+def test_values_that_describe_no_kl_autoencoder_are_refused(changes: dict[str, object], what: str) -> None:
+    with pytest.raises(BadModelError, match=what):
+        small_kl_config(**changes)
+
+
+def test_a_posterior_of_an_unknown_name_is_refused() -> None:
+    with pytest.raises(BadModelError, match="posterior"):
+        small_config(posterior="uniform")
+
+
+def test_a_kl_autoencoder_halves_the_sides_at_each_level_but_the_last() -> None:
+    assert small_kl_config().latent_shape(1, 32, 64) == (4, 1, 8, 16)
+    with pytest.raises(BadModelError, match="30x32"):
+        small_kl_config().latent_shape(1, 32, 30)

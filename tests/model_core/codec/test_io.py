@@ -76,3 +76,24 @@ def test_weights_that_are_not_finite_are_refused(folder: Path) -> None:
     save_file(tensors, folder / WEIGHTS_NAME)
     with pytest.raises(BadModelError, match=r"decoder\.out\.bias"):
         load_codec(folder)
+
+
+@pytest.mark.parametrize("architecture", ["vq", None, 1, ["compact"]])
+def test_an_unknown_architecture_is_refused(folder: Path, architecture: object) -> None:
+    values = json.loads((folder / CONFIG_NAME).read_text())
+    (folder / CONFIG_NAME).write_text(json.dumps({**values, "architecture": architecture}))
+    with pytest.raises(BadModelError, match="architecture"):
+        load_codec(folder)
+
+
+def test_numbers_too_large_for_a_float_are_refused(folder: Path) -> None:
+    values = json.loads((folder / CONFIG_NAME).read_text())
+    (folder / CONFIG_NAME).write_text(json.dumps({**values, "latent_mean": [10**400] * 4}))
+    with pytest.raises(BadModelError, match="latent_mean"):
+        load_codec(folder)
+
+
+def test_a_pickle_named_safetensors_is_refused(folder: Path) -> None:
+    torch.save(small_codec().state_dict(), folder / WEIGHTS_NAME)
+    with pytest.raises(BadModelError, match="safetensors"):
+        load_codec(folder)

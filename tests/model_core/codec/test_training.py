@@ -5,21 +5,29 @@ import pytest
 import torch
 from torch import Tensor
 
+from model_core.codec.adversary import AdversarialTraining
 from model_core.codec.losses import LossWeights
 from model_core.codec.patch_pca import fit_patch_pca
 from model_core.codec.report import fidelity, reconstruct
+from model_core.codec.statistics import latent_statistics
 from model_core.codec.training import (
     CHECKPOINT_NAME,
     CodecProgress,
     CodecTrainer,
     TrainedCodec,
     ema_decay_at,
-    latent_statistics,
     learning_rate_at,
     train_codec,
 )
-from model_core.errors import BadModelError, TrainingDivergedError
-from tests.model_core.codec.small import pictures, small_codec, small_config, small_training
+from model_core.errors import BadDataError, BadModelError, TrainingDivergedError
+from tests.model_core.codec.small import (
+    pictures,
+    random_perceptual_loss,
+    small_codec,
+    small_config,
+    small_kl_config,
+    small_training,
+)
 
 
 class KilledError(Exception):
@@ -126,9 +134,126 @@ def test_a_trained_codec_s_latents_have_zero_mean_and_unit_spread(tmp_path: Path
     torch.testing.assert_close(latents.std(dim=(0, 2, 3, 4), unbiased=False), torch.ones(4), atol=1e-4, rtol=0)
 
 
-def test_a_constant_latent_channel_is_refused() -> None:
-    with pytest.raises(BadModelError, match="constant"):
-        latent_statistics(small_codec(), (torch.zeros(2, 3, 4, 4),))
+ADVERSARIAL = AdversarialTraining(start_step=2, width=2, num_layers=1)
+
+
+@pytest.mark.parametrize("killed_at", [1, 3, 4])  # before the discriminator starts, in its first step, and later
+def test_an_interrupted_adversarial_training_ends_in_the_same_bits(tmp_path: Path, killed_at: int) -> None:
+    frames, training = pictures(6, 16), small_training(adversarial=ADVERSARIAL)
+    (tmp_path / "a").mkdir()
+    whole = train_codec(small_config(), training, frames, scratch=tmp_path / "a")
+    with pytest.raises(KilledError):
+        train_codec(small_config(), training, frames, scratch=tmp_path, report=kill_at(killed_at))  # type: ignore[arg-type]
+    resumed = train_codec(small_config(), training, frames, scratch=tmp_path)
+    assert resumed.losses == whole.losses
+    assert all(torch.equal(tensor, weights(whole)[name]) for name, tensor in weights(resumed).items())
+    one, other = ((folder / CHECKPOINT_NAME).read_bytes() for folder in (tmp_path, tmp_path / "a"))
+    assert one == other  # the discriminator's state too
+
+
+def test_a_discriminator_changes_nothing_before_it_starts(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    without = train_codec(small_config(), small_training(), pictures(6, 16), scratch=tmp_path)
+    late = small_training(adversarial=AdversarialTraining(start_step=6, width=2, num_layers=1))
+    with_one = train_codec(small_config(), late, pictures(6, 16), scratch=tmp_path / "a")
+    assert with_one.losses == without.losses
+    assert all(torch.equal(tensor, weights(without)[name]) for name, tensor in weights(with_one).items())
+
+
+def test_a_discriminator_counts_from_its_start_on(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    without = train_codec(small_config(), small_training(), pictures(6, 16), scratch=tmp_path)
+    with_one = train_codec(small_config(), small_training(adversarial=ADVERSARIAL), pictures(6, 16), scratch=tmp_path / "a")
+    assert with_one.losses[:2] == without.losses[:2]
+    assert with_one.losses[2] != without.losses[2]
+
+
+def test_a_checkpoint_without_the_discriminator_s_weights_is_damaged(tmp_path: Path) -> None:
+    training = small_training(adversarial=ADVERSARIAL)
+    trainer = CodecTrainer(small_config(), training, pictures(6, 16))
+    trainer.adversary = None  # what it writes then lacks them
+    trainer.save(tmp_path)
+    with pytest.raises(BadModelError, match="damaged"):
+        CodecTrainer(small_config(), training, pictures(6, 16)).restore(tmp_path)
+
+
+def test_a_perceptual_term_takes_part_and_resumes(tmp_path: Path) -> None:
+    training = small_training(num_steps=4, crop_size=16, divisors=(1,), weights=LossWeights(perceptual=0.5))
+    frames, perceptual = pictures(6, 32), random_perceptual_loss()
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    whole = train_codec(small_config(), training, frames, scratch=tmp_path / "a", perceptual=perceptual)
+    with pytest.raises(KilledError):
+        train_codec(small_config(), training, frames, scratch=tmp_path, perceptual=perceptual, report=kill_at(3))  # type: ignore[arg-type]
+    resumed = train_codec(small_config(), training, frames, scratch=tmp_path, perceptual=perceptual)
+    assert resumed.losses == whole.losses
+    assert all(torch.equal(tensor, weights(whole)[name]) for name, tensor in weights(resumed).items())
+    without = train_codec(small_config(), replace(training, weights=LossWeights()), frames, scratch=tmp_path / "b")
+    assert without.losses[0] < whole.losses[0]
+
+
+def test_a_kl_autoencoder_is_trained_and_resumed_alike(tmp_path: Path) -> None:
+    training = small_training(
+        num_steps=3, checkpoint_every=1, weights=LossWeights(kl=1e-6, kl_unit="pixel"), adversarial=ADVERSARIAL
+    )
+    frames = pictures(6, 16)
+    (tmp_path / "a").mkdir()
+    whole = train_codec(small_kl_config(), training, frames, scratch=tmp_path / "a")
+    with pytest.raises(KilledError):
+        train_codec(small_kl_config(), training, frames, scratch=tmp_path, report=kill_at(2))  # type: ignore[arg-type]
+    resumed = train_codec(small_kl_config(), training, frames, scratch=tmp_path)
+    assert resumed.losses == whole.losses
+    assert all(torch.equal(tensor, weights(whole)[name]) for name, tensor in weights(resumed).items())
+    latents = whole.codec.encode(torch.cat([frames, frames])[:, :, None])
+    assert latents.shape == (12, 4, 1, 4, 4)
+
+
+def test_a_kl_autoencoder_learns(tmp_path: Path) -> None:
+    grey = 0.5 * torch.ones(2, 3, 8, 8)
+    training = small_training(num_steps=20, divisors=(1,), learning_rate=2e-2, ema_decay=0.5, latent_noise=0.0)
+    losses = train_codec(small_kl_config(block_out_channels=(4, 8)), training, grey + pictures(2, 8), scratch=tmp_path).losses
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+
+
+def test_a_deterministic_codec_is_trained_without_a_kl_term(tmp_path: Path) -> None:
+    config, training = small_config(posterior="deterministic"), small_training(weights=LossWeights(kl=0.0))
+    trained = train_codec(config, training, pictures(6, 16), scratch=tmp_path)
+    assert trained.codec.posterior(pictures(1, 16)).log_variance is None
+    with pytest.raises(BadModelError, match="KL"):
+        CodecTrainer(config, small_training(), pictures(6, 16))
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"weights": LossWeights(perceptual=1.0)}, "no network"),
+        ({"adversarial": AdversarialTraining(start_step=0, num_layers=3)}, "too small"),
+        ({"crop_size": 10}, "cannot be encoded"),
+    ],
+)
+def test_a_loss_that_does_not_fit_is_refused(changes: dict[str, object], what: str) -> None:
+    with pytest.raises(BadModelError, match=what):
+        CodecTrainer(small_config(), small_training(**changes), pictures(6, 16))
+
+
+def test_crops_that_have_no_perceptual_distance_are_refused() -> None:
+    with pytest.raises(BadModelError, match="no perceptual distance"):
+        CodecTrainer(
+            small_config(), small_training(weights=LossWeights(perceptual=1.0)), pictures(6, 16), random_perceptual_loss()
+        )
+
+
+@pytest.mark.parametrize("shape", [(6, 1, 16, 16), (6, 3, 16, 32), (3, 16, 16), (6, 3, 4, 4)])
+def test_pictures_of_a_wrong_shape_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(BadDataError):
+        CodecTrainer(small_config(), small_training(), torch.zeros(shape))
+
+
+def test_pictures_that_are_not_finite_are_refused() -> None:
+    frames = pictures(6, 16)
+    frames[3, 1, 2, 2] = float("nan")
+    with pytest.raises(BadDataError, match="finite"):
+        CodecTrainer(small_config(), small_training(), frames)
 
 
 def test_rates_rise_then_fall() -> None:

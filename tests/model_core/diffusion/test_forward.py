@@ -46,3 +46,17 @@ def test_the_straight_path_joins_data_to_noise():
     torch.testing.assert_close(x_t[0], x_0[0])
     torch.testing.assert_close(x_t[1], 0.75 * x_0[1] + 0.25 * noise[1])
     torch.testing.assert_close(x_t[2], noise[2])
+
+
+@pytest.mark.parametrize("step", [-1, 100])
+def test_a_step_outside_the_schedule_is_refused(step):
+    x_0, t = torch.zeros(2, 1, 1, 2, 2), torch.tensor([0, step])
+    for noise_it in (q_sample, q_step):
+        with pytest.raises(ValueError, match=f"step {step} is out of range"):
+            noise_it(x_0, x_0, t, noise_schedule("linear", 100))
+
+
+def test_the_last_step_of_zero_terminal_snr_is_the_noise_itself():
+    x_0, noise = torch.randn(2, 3, 4, 1, 2, 2, generator=torch.Generator().manual_seed(4))
+    x_t = q_sample(x_0, noise, torch.full((3,), 99), noise_schedule("linear", 100, zero_terminal_snr=True))
+    assert torch.equal(x_t, noise)

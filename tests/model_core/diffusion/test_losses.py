@@ -1,6 +1,6 @@
 import torch
 
-from model_core.diffusion.losses import epsilon_loss, rectified_flow_loss
+from model_core.diffusion.losses import epsilon_loss, rectified_flow_loss, simple_loss
 from model_core.diffusion.schedules import noise_schedule
 
 SHAPE = (4, 3, 1, 2, 2)
@@ -36,3 +36,11 @@ def test_the_network_sees_times_on_one_scale():
     epsilon_loss(predict, x_0, noise, torch.tensor([0, 1, 2, 999]), noise_schedule())
     assert seen[0].tolist() == [0, 250, 500, 1000]
     assert seen[1].tolist() == [0, 1, 2, 999]
+
+
+def test_weights_count_each_samples_error():
+    output, target = _draw()
+    weights = torch.tensor([0.0, 1.0, 2.0, 0.5]).view(-1, 1, 1, 1, 1)
+    expected = (weights.flatten() * (output - target).square().flatten(1).mean(dim=1)).mean()
+    torch.testing.assert_close(simple_loss(output, target, weights), expected)
+    torch.testing.assert_close(simple_loss(output, target, torch.ones(())), simple_loss(output, target))

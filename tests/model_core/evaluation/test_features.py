@@ -1,10 +1,14 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from model_core.errors import BadDataError, BadModelError
-from model_core.evaluation.features import FEATURE_DIM, FeatureExtractor, convert_weights, packaged_weights
+from model_core.evaluation import features
+from model_core.evaluation.features import FEATURE_DIM, FeatureExtractor, convert_weights, open_extractor, packaged_weights
+from model_core.evaluation.moments import Moments, stream_moments
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +84,24 @@ def test_a_changed_cache_is_refused(tmp_path, weights):
         FeatureExtractor(tmp_path / "cut.safetensors")
 
 
+def test_a_damaged_cache_is_made_anew(tmp_path, weights, monkeypatch):
+    made = []
+
+    def convert(cache):
+        target = cache / weights.name
+        if not target.is_file():
+            made.append(target)
+            shutil.copy(weights, target)
+        return target
+
+    monkeypatch.setattr(features, "convert_weights", convert)
+    (tmp_path / weights.name).write_bytes(weights.read_bytes()[:1000])
+    assert open_extractor(tmp_path, input_size=64).input_size == 64
+    assert (tmp_path / weights.name).read_bytes() == weights.read_bytes()
+    open_extractor(tmp_path, input_size=64)
+    assert len(made) == 1
+
+
 def test_float_pictures_are_refused(extractor):
     with pytest.raises(BadDataError, match="uint8"):
         extractor.extract(np.full((1, 8, 8, 3), np.nan))
@@ -93,3 +115,12 @@ def test_progress_counts_pictures(extractor):
     seen = []
     extractor.extract(pictures(), batch_size=2, on_batch=seen.append)
     assert seen == [2, 4, 5]
+
+
+def test_streamed_features_have_the_moments_of_all(extractor):
+    images = pictures(16)
+    streamed = stream_moments(extractor.extract(batch) for batch in np.split(images, 2))
+    np.testing.assert_array_equal(
+        streamed.mean, Moments.of(extractor.extract(images[:8])).merge(Moments.of(extractor.extract(images[8:]))).mean
+    )
+    np.testing.assert_allclose(streamed.mean, extractor.extract(images).astype(np.float64).mean(axis=0), rtol=1e-9, atol=1e-12)

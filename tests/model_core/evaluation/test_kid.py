@@ -64,3 +64,57 @@ def test_kid_refuses_too_few_and_non_finite():
         kernel_inception_distance(np.ones((3, 2)), np.ones((9, 2)), seed=0)
     with pytest.raises(BadDataError, match="finite"):
         kernel_inception_distance(np.full((5, 2), np.nan), np.ones((9, 2)), seed=0)
+
+
+@pytest.mark.parametrize("block_numbers", [1, 40, 10**6])
+def test_blocks_do_not_change_kid(block_numbers):
+    generator = np.random.default_rng(5)
+    x, y = generator.normal(size=(11, 5)), generator.normal(1, 1, size=(14, 5))
+    found = kernel_inception_distance(x, y, seed=0, block_numbers=block_numbers)
+    assert found.value == pytest.approx(naive_kid(x, y))
+    whole = kernel_inception_distance(x, y, seed=0)
+    assert (found.low, found.high) == pytest.approx((whole.low, whole.high))
+
+
+def clips(generator, count, frames=4, dim=3):
+    """Frames that resemble each other within a clip."""
+    centres = generator.normal(size=(count, 1, dim))
+    return (centres + 0.1 * generator.normal(size=(count, frames, dim))).reshape(-1, dim), np.repeat(np.arange(count), frames)
+
+
+def test_groups_leave_out_pairs_within_a_clip():
+    generator = np.random.default_rng(6)
+    (x, groups_x), (y, groups_y) = clips(generator, 5), clips(generator, 6)
+
+    def mean(a, b, allowed):
+        return np.mean([(float(a[i] @ b[j]) / 3 + 1) ** 3 for i in range(len(a)) for j in range(len(b)) if allowed(i, j)])
+
+    expected = (
+        mean(x, x, lambda i, j: groups_x[i] != groups_x[j])
+        + mean(y, y, lambda i, j: groups_y[i] != groups_y[j])
+        - 2 * mean(x, y, lambda _, __: True)
+    )
+    shuffled = generator.permutation(len(x))
+    found = kernel_inception_distance(x[shuffled], y, seed=0, groups_x=groups_x[shuffled] * 10 + 3, groups_y=groups_y)
+    assert found.value == pytest.approx(expected)
+
+
+def test_kid_of_clips_drawn_alike_is_zero_on_average_only_with_groups():
+    generator = np.random.default_rng(8)
+    grouped, plain = [], []
+    for _ in range(400):
+        (x, groups_x), (y, groups_y) = clips(generator, 8), clips(generator, 8)
+        grouped.append(kernel_inception_distance(x, y, seed=0, num_subsets=2, groups_x=groups_x, groups_y=groups_y).value)
+        plain.append(kernel_inception_distance(x, y, seed=0, num_subsets=2).value)
+    error = np.std(grouped) / np.sqrt(len(grouped))
+    assert abs(np.mean(grouped)) < 3 * error
+    assert np.mean(plain) > 10 * error
+
+
+def test_kid_refuses_sets_and_groups_that_do_not_fit():
+    with pytest.raises(BadDataError, match="one dimension"):
+        kernel_inception_distance(np.ones((9, 2)), np.ones((9, 3)), seed=0)
+    with pytest.raises(BadDataError, match="groups"):
+        kernel_inception_distance(np.ones((9, 2)), np.ones((9, 2)), seed=0, groups_x=np.arange(8))
+    with pytest.raises(BadDataError, match="at least 4 groups"):
+        kernel_inception_distance(np.ones((9, 2)), np.ones((9, 2)), seed=0, groups_x=np.arange(9) // 3)

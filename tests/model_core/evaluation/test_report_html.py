@@ -91,6 +91,31 @@ def test_report_without_categories(pictures):
     assert "KID" in html
 
 
+def test_report_shows_fidelity_diversity_and_the_distance_with_its_bias(pictures):
+    scores = {"precision": 0.61, "recall": 0.42, "density": 1.23, "coverage": 0.55}
+    noise = dict.fromkeys(scores, 0.0)
+    frechet = {
+        "samples": 31.4,
+        "real": 12.5,
+        "noise": 900.0,
+        "num": {"samples": 256, "real": 250, "noise": 128},
+        "num_reference": 198,
+    }
+    found = {"manifold": {"samples": scores, "real": dict.fromkeys(scores, 0.77), "noise": noise}}
+    biased = render_report(document() | found | {"fd_effnet_lite0": frechet | {"biased": True}}, **pictures)
+    assert all(figure in biased for figure in ("0.61", "0.42", "1.23", "0.55", "0.77", "0.00", "31.4", "12.5", "biased"))
+    assert "256 samples and 198 pictures" in " ".join(biased.split())
+    sound = render_report(document() | found | {"fd_effnet_lite0": frechet | {"biased": False}}, **pictures)
+    assert "31.4" in sound
+    assert "biased upwards" not in " ".join(sound.split())
+
+
+def test_reports_written_before_can_still_be_shown(pictures):
+    html = render_report(document(), **pictures)
+    assert "are they varied?" not in html
+    assert "FD-EffNetLite0" not in html
+
+
 def test_scale_runs_from_worst_to_best_whichever_way_figures_grow():
     rising = scale(interval(0.5), worst=0.2, best=0.9, left=0.0, right=1.0)
     falling = scale(interval(0.3), worst=0.8, best=0.0, left=0.8, right=0.0)

@@ -3,51 +3,50 @@ import torch
 
 from model_core.diffusion.schedules import noise_schedule
 from model_core.errors import BadDataError
-from model_core.sampling.ddim import ddim, ddim_steps
+from model_core.sampling.ddim import ddim
+from model_core.sampling.euler import euler
+from model_core.sampling.points import flow_points, schedule_points
+from model_core.sampling.steps import estimator
+from tests.model_core.sampling.mixture import cosine_point, estimate, exact, order_of, points_of
+from tests.model_core.sampling.toys import last, network, noise, wide_network
 
-SHAPE = (2, 3, 1, 2, 2)
-
-
-def _predict(x_t, timestep):
-    return torch.tanh(x_t + timestep.view(-1, 1, 1, 1, 1).to(x_t) / 500)
-
-
-def _noise(seed=0):
-    return torch.randn(SHAPE, generator=torch.Generator().manual_seed(seed))
+PREDICTIONS = {"epsilon": "epsilon", "x0": "sample", "v": "v_prediction"}
 
 
-def _diffusers(num_steps):
+def _diffusers(schedule, num_steps, spacing, **options):
     from diffusers import DDIMScheduler
 
-    scheduler = DDIMScheduler(
-        num_train_timesteps=1000,
-        beta_schedule="linear",
-        beta_start=1e-4,
-        beta_end=0.02,
-        clip_sample=False,
-        timestep_spacing="leading",
-    )
+    scheduler = DDIMScheduler(clip_sample=False, timestep_spacing=spacing, **options)
+    scheduler.alphas_cumprod, scheduler.final_alpha_cumprod = schedule.alpha_bars, torch.ones((), dtype=torch.float64)
     scheduler.set_timesteps(num_steps)
     return scheduler
 
 
-@pytest.mark.parametrize("num_steps", [1, 7, 50])
-def test_ddim_agrees_with_diffusers_step_for_step(num_steps):
-    scheduler, expected = _diffusers(num_steps), _noise()
-    ours = ddim(_predict, _noise(), schedule=noise_schedule("linear"), num_steps=num_steps)
-    for x_t, t in zip(ours, scheduler.timesteps, strict=True):
-        expected = scheduler.step(_predict(expected, t.expand(2)), t, expected).prev_sample
-        torch.testing.assert_close(x_t, expected, atol=1e-4, rtol=1e-4)
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+@pytest.mark.parametrize(("num_steps", "spacing"), [(1, "leading"), (10, "leading"), (50, "leading"), (10, "trailing")])
+def test_ddim_agrees_with_diffusers_step_for_step(prediction, eta, num_steps, spacing):
+    schedule = noise_schedule("linear")
+    scheduler = _diffusers(schedule, num_steps, spacing, prediction_type=PREDICTIONS[prediction])
+    points = schedule_points(schedule, num_steps, spacing=spacing)
+    draws = iter(noise(seed) for seed in range(1, 100))
+    ours = ddim(estimator(network, prediction), noise(), points, eta=eta, draw_noise=lambda: next(draws))
+    expected = noise()
+    for number, (state, t) in enumerate(zip(ours, scheduler.timesteps, strict=True), start=1):
+        output = network(expected, t.expand(2))
+        expected = scheduler.step(output, t, expected, eta=eta, variance_noise=noise(number) if eta else None).prev_sample
+        torch.testing.assert_close(state.x_t, expected, atol=1e-9, rtol=1e-9)
 
 
-def test_ddim_with_ddpms_noise_agrees_with_diffusers():
-    scheduler, expected = _diffusers(10), _noise()
-    draws = iter(_noise(seed) for seed in range(1, 11))
-    ours = ddim(_predict, _noise(), schedule=noise_schedule("linear"), num_steps=10, eta=1.0, draw_noise=lambda: next(draws))
-    for number, (x_t, t) in enumerate(zip(ours, scheduler.timesteps, strict=True), start=1):
-        predicted = _predict(expected, t.expand(2))
-        expected = scheduler.step(predicted, t, expected, eta=1.0, variance_noise=_noise(number)).prev_sample
-        torch.testing.assert_close(x_t, expected, atol=1e-4, rtol=1e-4)
+def test_ddims_arithmetic_is_bit_for_bit_that_of_models_already_trained():
+    schedule, x = noise_schedule("linear"), noise(dtype=torch.float32)
+    points = schedule_points(schedule, 50, spacing="leading")
+    for step, state in enumerate(ddim(estimator(network, "epsilon"), x, points)):
+        t = 20 * (49 - step)
+        now, then = float(schedule.alpha_bars[t]), float(schedule.alpha_bars[t - 20]) if t else 1.0
+        eps = network(x, torch.full((2,), float(t)))
+        x = then**0.5 * ((x - (1 - now) ** 0.5 * eps) / now**0.5) + (1 - then) ** 0.5 * eps
+        assert torch.equal(state.x_t, x)
 
 
 def test_ddim_converges_to_the_closed_form_for_gaussian_data():
@@ -57,11 +56,47 @@ def test_ddim_converges_to_the_closed_form_for_gaussian_data():
         alpha_bar = schedule.alpha_bars[int(timestep[0])]
         return (1 - alpha_bar).sqrt() * (x_t - alpha_bar.sqrt() * mean) / (alpha_bar * std**2 + 1 - alpha_bar)
 
-    *_, x = ddim(predict, _noise().double(), schedule=schedule, num_steps=500)
-    torch.testing.assert_close(x, mean + std * _noise().double(), atol=0.02, rtol=0.02)
+    state = last(ddim(estimator(predict, "epsilon"), noise(), schedule_points(schedule, 500, spacing="leading")))
+    torch.testing.assert_close(state.x_t, mean + std * noise(), atol=0.02, rtol=0.02)
 
 
-@pytest.mark.parametrize("num_steps", [0, -3, 1001])
-def test_impossible_numbers_of_steps_are_refused(num_steps):
-    with pytest.raises(BadDataError, match="1 to 1000 steps"):
-        ddim_steps(num_steps, 1000)
+def test_the_error_on_a_mixture_falls_at_first_order():
+    reference = exact(cosine_point, noise())
+    errors = {
+        n: float((last(ddim(estimate, noise(), points_of(cosine_point, n))).x_t - reference).abs().mean())
+        for n in (20, 40, 80, 160)
+    }
+    assert order_of(errors) == pytest.approx(1, abs=0.1)
+
+
+def test_on_rectified_flows_path_it_is_eulers_method():
+    points = flow_points(9)
+    ours = ddim(estimator(network, "velocity"), noise(), points)
+    for state, expected in zip(ours, euler(network, noise(), points), strict=True):
+        torch.testing.assert_close(state.x_t, expected.x_t)
+        torch.testing.assert_close(state.x_0, expected.x_0)
+
+
+def test_zero_terminal_snr_is_sampled_from_its_last_step():
+    points = schedule_points(noise_schedule("linear", 100, zero_terminal_snr=True), 10)
+    states = list(ddim(estimator(network, "v"), noise(), points))
+    torch.testing.assert_close(states[0].x_0, -network(noise(), torch.full((2,), 99.0)))
+    assert all(bool(torch.isfinite(state.x_t).all()) for state in states)
+
+
+def test_learnt_variances_are_left_aside():
+    points = schedule_points(noise_schedule("linear", 100), 5)
+    wide = last(ddim(estimator(wide_network, "epsilon"), noise(), points))
+    assert torch.equal(wide.x_t, last(ddim(estimator(network, "epsilon"), noise(), points)).x_t)
+
+
+@pytest.mark.parametrize("eta", [-0.1, 1.1, float("nan")])
+def test_an_eta_that_is_no_share_is_refused(eta):
+    points = schedule_points(noise_schedule("linear"), 3)
+    with pytest.raises(BadDataError, match="eta is"):
+        next(ddim(estimator(network, "epsilon"), noise(), points, eta=eta, draw_noise=noise))
+
+
+def test_noise_without_a_source_is_refused():
+    with pytest.raises(ValueError, match="draw_noise"):
+        next(ddim(estimator(network, "epsilon"), noise(), schedule_points(noise_schedule("linear"), 3), eta=0.5))

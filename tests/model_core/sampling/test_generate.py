@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -6,12 +7,13 @@ import torch
 
 from model_core.codec.autoencoder import Codec
 from model_core.codec.config import CodecConfig
+from model_core.diffusion.guidance import Guidance
 from model_core.errors import BadDataError, BadModelError
 from model_core.sampling.generate import generate_images, load_transformer
-from model_core.transformer.dit import DiT
 from model_core.transformer.model_config import write_model_config
 from model_core.transformer.weights import save_weights
-from tests.model_core.toy_latents import ARCHITECTURE, model_config
+from tests.model_core.sampling.model import transformer
+from tests.model_core.toy_latents import ARCHITECTURE, SHAPE, model_config
 
 
 def _codec(channels=4):
@@ -27,16 +29,36 @@ def _codec(channels=4):
     return Codec(config).eval().requires_grad_(False)
 
 
-def _transformer():
-    model = DiT(ARCHITECTURE, generator=torch.Generator().manual_seed(0))
-    generator = torch.Generator().manual_seed(1)
-    for parameter in model.parameters():
-        parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
-    return model.eval().requires_grad_(False)
-
-
 def _generate(*, labels=(0,) * 5, seeds=(1, 2, 3, 4, 5), objective="rectified_flow", **options):
-    return generate_images(_transformer(), model_config(objective=objective), _codec(), labels=labels, seeds=seeds, **options)
+    return generate_images(transformer(), model_config(objective=objective), _codec(), labels=labels, seeds=seeds, **options)
+
+
+@pytest.mark.parametrize(
+    ("objective", "sampler"), [("rectified_flow", "unipc"), ("epsilon", "ddpm"), ("epsilon", "dpm_solver_pp")]
+)
+def test_a_picture_of_another_sampler_depends_on_its_seed_alone_too(objective, sampler):
+    whole = _generate(objective=objective, sampler=sampler)
+    for batch_size in (1, 2, 16):
+        assert np.array_equal(_generate(objective=objective, sampler=sampler, batch_size=batch_size), whole)
+    alone = _generate(labels=(0,), seeds=(4,), objective=objective, sampler=sampler)
+    assert np.array_equal(alone[0], whole[3])
+    assert not np.array_equal(whole, _generate(objective=objective))
+
+
+def test_pictures_start_each_from_its_own_latents():
+    start = torch.randn(5, *SHAPE, generator=torch.Generator().manual_seed(3))
+    whole = _generate(start=start, strength=0.5)
+    assert np.array_equal(_generate(start=start, strength=0.5, batch_size=2), whole)
+    alone = _generate(labels=(0,), seeds=(4,), start=start[3:4], strength=0.5)
+    assert np.array_equal(alone[0], whole[3])
+    assert not np.array_equal(whole, _generate())
+    assert np.array_equal(_generate(start=start, strength=1.0), _generate())
+
+
+def test_guidance_with_more_than_a_scale_is_passed_on():
+    base = _generate(guidance_scale=5.0)
+    assert np.array_equal(_generate(guidance=Guidance(scale=5.0)), base)
+    assert not np.array_equal(_generate(guidance=Guidance(scale=5.0, interval=(0.5, 1.0))), base)
 
 
 @pytest.mark.parametrize("objective", ["rectified_flow", "epsilon"])
@@ -59,6 +81,25 @@ def test_seed_label_and_caption_each_change_the_picture():
     assert not np.array_equal(base, _generate(labels=(0,), seeds=(1,), text=torch.ones(1, 6)))
     masked = _generate(labels=(0,), seeds=(1,), text=torch.ones(1, 6), text_mask=torch.zeros(1, dtype=torch.bool))
     assert np.array_equal(base, masked)
+
+
+def test_a_network_that_attends_to_captions_takes_their_token_states():
+    model = transformer(dataclasses.replace(ARCHITECTURE, text_conditioning="cross_attention"))
+    states = torch.randn(2, 3, 6, generator=torch.Generator().manual_seed(0))
+
+    def generate(**options):
+        return generate_images(model, model_config(), _codec(), labels=[0, 0], seeds=[1, 2], **options)
+
+    told = generate(text=torch.zeros(2, 6), text_states=states)
+    assert not np.array_equal(told, generate())
+    mask = torch.tensor([[True, True, False], [True, True, False]])
+    shorter = generate(text=torch.zeros(2, 6), text_states=states, text_states_mask=mask)
+    assert not np.array_equal(told, shorter)
+    assert np.array_equal(shorter, generate(text=torch.zeros(2, 6), text_states=states[:, :2]))
+    with pytest.raises(BadDataError, match="caption tokens"):
+        generate(text=torch.zeros(2, 6))
+    with pytest.raises(BadDataError, match="must be as many"):
+        generate(text=torch.zeros(2, 6), text_states=states[:1])
 
 
 def test_guidance_zero_ignores_the_condition_and_negative_leads_away():
@@ -85,6 +126,9 @@ def test_no_pictures_and_one_step_are_right_answers():
         ({"num_steps": 0}, "at least one step"),
         ({"guidance_scale": float("nan")}, "guidance scale is nan"),
         ({"batch_size": 0}, "batch_size is 0"),
+        ({"sampler": "ddpm"}, "ddpm cannot sample"),
+        ({"start": torch.zeros(2, *SHAPE), "strength": 0.5}, "5 seeds for 2 latents"),
+        ({"start": torch.zeros(5, *SHAPE), "strength": 2.0}, "strength is 2"),
     ],
 )
 def test_requests_that_make_no_sense_are_refused(options, message):
@@ -94,17 +138,17 @@ def test_requests_that_make_no_sense_are_refused(options, message):
 
 def test_a_codec_with_other_channels_is_refused():
     with pytest.raises(BadModelError, match="latent channels"):
-        generate_images(_transformer(), model_config(), _codec(3), labels=[0], seeds=[1])
+        generate_images(transformer(), model_config(), _codec(3), labels=[0], seeds=[1])
 
 
-def test_progress_counts_network_calls():
+def test_progress_counts_steps():
     seen = []
     _generate(batch_size=2, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(done, 9) for done in range(1, 10)]
 
 
 def test_a_saved_model_is_opened_as_it_was(tmp_path):
-    model = _transformer()
+    model = transformer()
     write_model_config(model_config(), tmp_path)
     save_weights(dict(model.named_parameters()), tmp_path)
     config_path = tmp_path / "config.json"
@@ -127,7 +171,7 @@ def test_a_saved_model_is_opened_as_it_was(tmp_path):
 )
 def test_a_config_that_does_not_hold_together_is_refused(tmp_path, change, message):
     write_model_config(model_config(), tmp_path)
-    save_weights(dict(_transformer().named_parameters()), tmp_path)
+    save_weights(dict(transformer().named_parameters()), tmp_path)
     path = tmp_path / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(BadModelError, match=message):

@@ -1,10 +1,11 @@
 import pickle
+import threading
 
 import pytest
 import torch
 
 from model_core.errors import BadModelError
-from model_core.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from model_core.training.checkpoint import Checkpoint, CheckpointWriter, read_checkpoint, write_checkpoint
 
 
 def _checkpoint(value=1.0):
@@ -50,3 +51,83 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, damage):
         path.unlink()
     with pytest.raises(BadModelError, match="not a readable training checkpoint"):
         read_checkpoint(path)
+
+
+def test_a_file_of_another_format_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "checkpoint.safetensors"
+    monkeypatch.setattr("model_core.training.checkpoint.FORMAT", "groundswell-training/0")
+    write_checkpoint(path, _checkpoint())
+    monkeypatch.undo()
+    with pytest.raises(BadModelError, match="groundswell-training/0"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("state", ["{", "[]", "{}", '{"format": "groundswell-training/1", "step": -1, "work": {}}'])
+def test_a_state_that_is_none_is_refused(tmp_path, state):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "checkpoint.safetensors"
+    save_file({"a": torch.zeros(2)}, path, metadata={"state": state})
+    with pytest.raises(BadModelError, match="not a readable training checkpoint"):
+        read_checkpoint(path)
+
+
+class _SlowDisk:
+    """Stands for `write_checkpoint` where it takes as long as the test wants."""
+
+    def __init__(self):
+        self.may_end, self.steps, self.now, self.most = threading.Event(), [], 0, 0
+
+    def __call__(self, path, checkpoint):
+        self.now += 1
+        self.most = max(self.most, self.now)
+        assert self.may_end.wait(10)
+        self.steps.append(checkpoint.step)
+        self.now -= 1
+
+
+def test_writing_goes_on_beside_the_caller_one_at_a_time(tmp_path, monkeypatch):
+    disk = _SlowDisk()
+    monkeypatch.setattr("model_core.training.checkpoint.write_checkpoint", disk)
+    with CheckpointWriter(tmp_path / "c") as writer:
+        writer.save(_checkpoint())
+        assert disk.steps == []
+        disk.may_end.set()
+        for _ in range(3):
+            writer.save(_checkpoint())
+    assert (disk.steps, disk.most) == ([3, 3, 3, 3], 1)
+
+
+def _fails(path, checkpoint):
+    raise OSError(28, "No space left on device")
+
+
+def test_an_error_of_the_thread_surfaces_at_the_next_save_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("model_core.training.checkpoint.write_checkpoint", _fails)
+    with CheckpointWriter(tmp_path / "c") as writer:
+        writer.save(_checkpoint())
+        with pytest.raises(OSError, match="No space"):
+            writer.save(_checkpoint())
+        writer.wait()
+
+
+def _save_and_then(path, error=None):
+    with CheckpointWriter(path) as writer:
+        writer.save(_checkpoint())
+        if error is not None:
+            raise error
+
+
+def test_an_error_of_the_thread_surfaces_at_the_end_and_hides_no_other(tmp_path, monkeypatch):
+    monkeypatch.setattr("model_core.training.checkpoint.write_checkpoint", _fails)
+    with pytest.raises(OSError, match="No space"):
+        _save_and_then(tmp_path / "c")
+    with pytest.raises(ValueError, match="another"):
+        _save_and_then(tmp_path / "c", ValueError("another"))
+
+
+def test_what_is_being_written_is_finished_when_something_else_fails(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        _save_and_then(path, KeyboardInterrupt())
+    assert read_checkpoint(path).step == 3

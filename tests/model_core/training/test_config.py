@@ -5,13 +5,45 @@ from model_core.training.config import TrainingConfig
 
 
 @pytest.mark.parametrize(
-    "change", [{"num_steps": 0}, {"batch_size": 0}, {"learning_rate": 0.0}, {"drop_all": 1.5}, {"learning_rate": float("nan")}]
+    "change",
+    [
+        {"num_steps": 0},
+        {"batch_size": 0},
+        {"learning_rate": 0.0},
+        {"drop_all": 1.5},
+        {"learning_rate": float("nan")},
+        {"accumulate_steps": 0},
+        {"accumulate_steps": 33},
+        {"warmup_steps": -1},
+        {"decay": "exponential"},
+        {"decay_fraction": 1.1},
+        {"objective": "score"},
+        {"precision": "float16"},
+        {"noise_schedule": "quadratic"},
+        {"time_sampling": "beta"},
+        {"min_snr_gamma": 0.0},
+        {"min_snr_gamma": float("nan")},
+        {"text_noise": -1.0},
+        {"learn_variance": True},
+        {"zero_terminal_snr": True},
+    ],
 )
 def test_values_that_make_no_sense_are_refused(change):
-    with pytest.raises(BadModelError, match=next(iter(change))):
+    with pytest.raises(BadModelError, match=next(iter(change))) as caught:
         TrainingConfig(**change)
+    assert caught.value.hint
+    assert "\n" not in caught.value.diagnosis
 
 
-def test_when_checkpoints_are_written_is_no_hyperparameter():
-    assert TrainingConfig(checkpoint_every_steps=7).hyperparameters() == TrainingConfig().hyperparameters()
-    assert TrainingConfig(seed=7).hyperparameters() != TrainingConfig().hyperparameters()
+def test_what_does_not_change_the_weights_is_no_hyperparameter():
+    default = TrainingConfig().hyperparameters()
+    assert TrainingConfig(checkpoint_every_steps=7, checkpoint_every_s=1.0).hyperparameters() == default
+    assert TrainingConfig(activation_checkpointing=True).hyperparameters() == default
+    for change in ({"seed": 7}, {"accumulate_steps": 2}, {"precision": "bfloat16"}, {"compile": True}):
+        assert TrainingConfig(**change).hyperparameters() != default
+
+
+def test_each_objective_has_its_own_way_of_drawing_times():
+    assert TrainingConfig().time_distribution == "logit_normal"
+    assert TrainingConfig(objective="v").time_distribution == "uniform"
+    assert TrainingConfig(objective="v", time_sampling="logit_normal").time_distribution == "logit_normal"

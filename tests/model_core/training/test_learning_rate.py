@@ -35,3 +35,18 @@ def test_linear_decay_is_a_line_and_constant_stays():
     assert steps == pytest.approx([steps[0]] * len(steps))
     assert rates[-1] + steps[0] == pytest.approx(0.1)
     assert set(_rates(decay="constant")[10:]) == {0.5}
+
+
+def test_wsd_stays_at_the_peak_and_falls_along_a_line_at_the_end():
+    rates = _rates(decay="wsd", decay_fraction=0.2, final_rate_fraction=0.1)
+    assert rates[:10] == pytest.approx([0.05 * (step + 1) for step in range(10)])
+    assert set(rates[10:41]) == {0.5}
+    assert rates[40:] == pytest.approx([0.5 - 0.45 * step / 10 for step in range(10)])
+
+
+@pytest.mark.parametrize("decay", ["cosine", "linear", "wsd"])
+@pytest.mark.parametrize("fraction", [0.0, 1.0])
+def test_a_rate_is_never_negative_nor_above_its_peak(decay, fraction):
+    for warmup_steps in (0, 10, 50, 80):
+        rates = _rates(decay=decay, decay_fraction=fraction, warmup_steps=warmup_steps)
+        assert all(0 <= rate <= 0.5 for rate in rates)

@@ -8,6 +8,7 @@ from model_core.errors import BadModelError
 from model_core.transformer.config import TransformerConfig
 from model_core.transformer.dit import DiT
 from model_core.transformer.weights import WEIGHTS_NAME, load_weights, save_weights
+from tests.model_core.transformer.networks import OPTIONS, awake, condition, config, latents
 
 CONFIG = TransformerConfig(in_channels=4, hidden_size=16, depth=1, num_heads=2, num_labels=3, text_dim=5)
 
@@ -67,3 +68,28 @@ def test_extra_missing_and_not_finite_tensors_are_refused(folder):
     path.unlink()
     with pytest.raises(BadModelError, match="does not exist"):
         load_weights(CONFIG, folder)
+
+
+@pytest.mark.parametrize("changes", OPTIONS.values(), ids=OPTIONS)
+def test_weights_of_every_architecture_load_to_the_same_predictions(changes, tmp_path):
+    model = awake(config(**changes))
+    save_weights(dict(model.named_parameters()), tmp_path)
+    arguments = (latents(2, 2), torch.tensor([1.0, 900.0]), condition(2))
+    before = torch.random.get_rng_state()
+    loaded = load_weights(model.config, tmp_path)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert torch.equal(loaded.predict(*arguments), model.predict(*arguments))
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+
+
+def test_weights_of_another_option_or_precision_are_refused(tmp_path):
+    model = awake(config())
+    save_weights(dict(model.named_parameters()), tmp_path)
+    for other in OPTIONS:
+        if other in {"default", "rms", "rope"}:  # these have the default's weights
+            continue
+        with pytest.raises(BadModelError, match=r"other tensors|expected"):
+            load_weights(config(**OPTIONS[other]), tmp_path)
+    save_weights({name: parameter.half() for name, parameter in model.named_parameters()}, tmp_path)
+    with pytest.raises(BadModelError, match="float16"):
+        load_weights(config(), tmp_path)

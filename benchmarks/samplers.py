@@ -1,0 +1,112 @@
+"""Quality by sampler and calls of the network: ``python -m benchmarks.samplers --data FOLDER --out FOLDER --run RUN``.
+
+One trained model, named by its folder under ``runs`` in ``--out``, is sampled by each sampler that fits its objective, with about
+as many calls of the network each time. Prints a Markdown table and writes JSON; a judgement made before is not made again.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.command import chosen, markdown_table, run_command, write_json
+from benchmarks.fashion import Judge
+from benchmarks.quality_evaluation import Drawing, judge_snapshot
+from benchmarks.quality_runs import PLAN_NAME, Run, Workplace, reopen_run
+from benchmarks.quality_time import bounds_line, open_workplace, parser_of, results_document
+from model_core.errors import BadDataError
+from model_core.sampling.names import SamplerName, fitting_samplers
+
+RESULTS = Path(__file__).parent / "results" / "samplers.json"
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = parser_of("samplers", __doc__)
+    parser.add_argument("--run", required=True, help="folder of a finished run, or its name under the runs of --out")
+    parser.add_argument("--samplers", default="all", help="names with commas")
+    parser.add_argument("--calls", default="5,10,20,50,250", help="calls of the network, with commas")
+    parser.add_argument("--guidance", type=float, help="guidance scale; the recipe's own if not given")
+    parser.add_argument("--codec", type=Path, help="folder of a trained codec, for a model of its latents")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    return parser.parse_args(arguments)
+
+
+def steps_for_calls(sampler: SamplerName, calls: int) -> int:
+    """Returns the steps with which a sampler makes about so many calls: Heun's method makes two a step but one in the last."""
+    return max(1, (calls + 1) // 2) if sampler == "heun" else calls
+
+
+def parse_calls(text: str) -> list[int]:
+    """Reads numbers of calls from a list with commas.
+
+    Raises:
+        BadDataError: One is no whole number of at least 1.
+    """
+    try:
+        calls = [int(part) for part in text.split(",")]
+    except ValueError:
+        calls = [0]
+    if min(calls) < 1:
+        raise BadDataError(f"--calls is {text!r}", hint="give whole numbers of at least 1 with commas, such as 5,10,20")
+    return calls
+
+
+def judge_samplers(
+    run: Run,
+    samplers: list[SamplerName],
+    calls: list[int],
+    guidance: float,
+    num_pictures: int,
+    judge: Judge,
+    workplace: Workplace,
+) -> list[dict[str, Any]]:
+    """Returns a judgement for each sampler and number of calls, with the weights of the run's end."""
+    found = []
+    for sampler in samplers:
+        for wanted in calls:
+            drawing = Drawing(
+                sampler=sampler,
+                num_steps=steps_for_calls(sampler, wanted),
+                guidance_scale=guidance,
+                num_pictures=num_pictures,
+            )
+            point = judge_snapshot(run, run.training.num_steps, drawing, judge, workplace)
+            found.append({**point, "wanted_calls": wanted})
+            print(f"{sampler} {wanted}: distance {point['distance']:.2f} accuracy {point['accuracy']:.3f}", file=sys.stderr)
+    return found
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Runs the benchmark."""
+    calls = parse_calls(options.calls)
+    workplace, judge = open_workplace(options)
+    folder = Path(options.run)
+    run = reopen_run(folder if (folder / PLAN_NAME).is_file() else options.out / "runs" / options.run, workplace)
+    known: dict[str, SamplerName] = {name: name for name in fitting_samplers(run.training.objective)}
+    samplers = [known[name] for name in chosen(options.samplers, known, what="sampler for this model's objective")]
+    guidance = run.recipe.guidance_scale if options.guidance is None else options.guidance
+    points = judge_samplers(run, samplers, calls, guidance, options.samples, judge, workplace)
+    entry = {"name": run.recipe.name, "seed": run.seed, "guidance_scale": guidance, "run": run.folder.name, "points": points}
+    document = results_document("samplers", [entry], options, workplace, judge)
+    write_json(options.results, document)
+    print(table(document, calls))
+
+
+def table(document: dict[str, Any], calls: list[int]) -> str:
+    """Returns the results as Markdown: a row a sampler, a column a number of calls, distance and accuracy in each cell."""
+    points = document["entries"][0]["points"]
+    cells = {(point["sampler"], point["wanted_calls"]): f"{point['distance']:.2f} / {point['accuracy']:.3f}" for point in points}
+    rows = [[name, *(cells[name, wanted] for wanted in calls)] for name in dict.fromkeys(point["sampler"] for point in points)]
+    header = ["sampler", *(f"{wanted} calls" for wanted in calls)]
+    return f"{markdown_table(header, rows)}\n\nDistance / accuracy. {bounds_line(document['bounds'])}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line."""
+    options = parse(sys.argv[1:] if arguments is None else arguments)
+    return run_command(lambda: measure(options))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,76 @@
+import json
+
+import pytest
+
+from benchmarks import quality_time, samplers
+from benchmarks.samplers import main, steps_for_calls
+from tests.benchmarks.toy_recipes import TOY_RECIPES
+
+
+@pytest.fixture
+def common(data, classifier, tmp_path):
+    options = {"--data": data, "--out": tmp_path / "out", "--classifier": classifier, "--samples": 10, "--threads": 1}
+    return [word for name, value in options.items() for word in (name, str(value))]
+
+
+@pytest.fixture
+def run(common, tmp_path, monkeypatch):
+    """The name of a trained run."""
+    monkeypatch.setattr(quality_time, "RECIPES", TOY_RECIPES)
+    chosen = ["--recipes", "toy-flow", "--steps", "2", "--snapshots", "1", "--only", "train"]
+    assert quality_time.main([*common, *chosen]) == 0
+    return next((tmp_path / "out" / "runs").iterdir()).name
+
+
+def test_judges_each_sampler_at_each_number_of_calls(common, run, tmp_path, capsys):
+    results = tmp_path / "samplers.json"
+    assert main([*common, "--run", run, "--calls", "3,5", "--results", str(results)]) == 0
+    points = json.loads(results.read_text(encoding="utf-8"))["entries"][0]["points"]
+    assert {(point["sampler"], point["wanted_calls"]) for point in points} == {
+        (name, calls) for name in ("euler", "heun", "dpm_solver_pp", "unipc") for calls in (3, 5)
+    }
+    assert all(point["num_calls"] == point["wanted_calls"] for point in points)
+    assert "| euler |" in capsys.readouterr().out
+
+
+def test_a_judgement_is_not_made_again(common, run, tmp_path, monkeypatch):
+    chosen = [*common, "--run", str(tmp_path / "out" / "runs" / run), "--samplers", "euler", "--calls", "2"]
+    assert main([*chosen, "--results", str(tmp_path / "first.json")]) == 0
+
+    def fail(*_args, **_options):
+        raise AssertionError("drawn again")
+
+    monkeypatch.setattr("benchmarks.quality_evaluation.draw", fail)
+    assert main([*chosen, "--results", str(tmp_path / "second.json")]) == 0
+    first, second = (json.loads((tmp_path / name).read_text(encoding="utf-8")) for name in ("first.json", "second.json"))
+    assert first == second
+
+
+@pytest.mark.parametrize(("sampler", "calls", "steps"), [("euler", 5, 5), ("heun", 5, 3), ("heun", 20, 10), ("heun", 1, 1)])
+def test_heun_takes_half_the_steps(sampler, calls, steps):
+    assert steps_for_calls(sampler, calls) == steps
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        (["--samplers", "ddpm"], "no sampler"),
+        (["--calls", "0"], "--calls is '0'"),
+        (["--calls", "many"], "--calls is 'many'"),
+        (["--run", "nothing"], "holds no run"),
+    ],
+)
+def test_bad_input_is_one_line_and_a_hint(common, run, extra, said, capsys, tmp_path):
+    assert main([*common, "--run", run, "--calls", "2", "--results", str(tmp_path / "r.json"), *extra]) == 3
+    error, hint = capsys.readouterr().err.splitlines()[-2:]
+    assert said in error
+    assert hint.startswith("hint: ")
+
+
+def test_missing_data_end_the_command(tmp_path, capsys):
+    assert main(["--data", str(tmp_path / "missing"), "--out", str(tmp_path), "--run", "x"]) == 3
+    assert "is no folder" in capsys.readouterr().err
+
+
+def test_results_go_to_the_benchmarks_own_folder_by_default():
+    assert samplers.RESULTS.parent.name == "results"

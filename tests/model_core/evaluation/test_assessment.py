@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+
+from model_core.evaluation.assessment import PictureSet, assess, report_document
+from model_core.evaluation.frechet import frechet_of_features
+from model_core.evaluation.kid import kernel_inception_distance
+from model_core.evaluation.manifold import manifold_scores
+
+DIM = 6
+
+
+def picture_set(count, seed, *, shift=0.0):
+    generator = np.random.default_rng(seed)
+    return PictureSet(
+        images=generator.integers(0, 256, (count, 4, 4, 3), dtype=np.uint8),
+        features=generator.normal(shift, 1, (count, DIM)).astype(np.float32),
+        labels=np.arange(count) % 2,
+        captions=[f"caption {number}" for number in range(count)],
+        names=[f"{seed}-{number}" for number in range(count)],
+    )
+
+
+def judge(samples, train, holdout, **options):
+    noise = np.random.default_rng(99).normal(20, 5, (20, DIM)).astype(np.float32)
+    settings = {"labels": ("a", "b"), "category_accuracy": False, "seed": 0, "num_resamples": 100, "noise_features": noise}
+    return assess(samples, train, holdout, **settings | options)
+
+
+def test_every_figure_is_the_one_of_its_own_module():
+    samples, train, holdout = picture_set(30, 0, shift=0.5), picture_set(80, 1), picture_set(40, 2)
+    found = judge(samples, train, holdout)
+    assert found.kid == kernel_inception_distance(samples.features, holdout.features, seed=0)
+    assert found.manifold.samples == manifold_scores(samples.features, holdout.features)
+    assert found.fd_effnet_lite0.samples == frechet_of_features(samples.features, holdout.features)
+
+
+def test_real_pictures_set_the_floor_and_noise_the_other_end():
+    samples, train, holdout = picture_set(60, 0, shift=0.8), picture_set(300, 1), picture_set(60, 2)
+    found = judge(samples, train, holdout)
+    distance, scores = found.fd_effnet_lite0, found.manifold
+    assert distance.real.value < distance.samples.value < distance.noise.value
+    assert scores.real.coverage > scores.samples.coverage > scores.noise.coverage == 0.0
+    assert distance.real.num_x == distance.samples.num_x == 60  # as many, so that the bias is the same
+
+
+def test_a_distance_of_few_pictures_is_in_the_report_but_no_headline_figure():
+    samples, train, holdout = picture_set(30, 0), picture_set(80, 1), picture_set(40, 2)
+    found = judge(samples, train, holdout)
+    assert not [name for name in found.metrics() if name.startswith("fd_")]
+    document = report_document(found, samples, train, holdout)
+    assert document["fd_effnet_lite0"]["num"] == {"samples": 30, "real": 30, "noise": 20}
+    assert document["fd_effnet_lite0"]["biased"] is False  # 30 pictures, 6 dimensions
+
+
+def test_a_distance_of_many_pictures_is_a_headline_figure_with_its_floor():
+    samples, train, holdout = picture_set(2000, 0, shift=1.0), picture_set(2000, 1), picture_set(2000, 2)
+    metrics = judge(samples, train, holdout).metrics()
+    assert metrics["fd_effnet_lite0"] == pytest.approx(DIM, rel=0.2)  # the means differ by 1 in each dimension
+    assert metrics["fd_effnet_lite0_real"] < 0.1
+    assert "fd_effnet_lite0_noise" not in metrics  # of too few pictures
+
+
+def test_old_names_stay():
+    samples, train, holdout = picture_set(30, 0), picture_set(80, 1), picture_set(40, 2)
+    found = judge(samples, train, holdout, category_accuracy=True)
+    document = report_document(found, samples, train, holdout)
+    assert set(document["metrics"]) >= {
+        *("kid", "kid_low", "kid_high", "kid_real", "kid_noise"),
+        *("category_accuracy", "category_accuracy_low", "category_accuracy_high"),
+        *("category_accuracy_chance", "category_accuracy_real"),
+        *("memorisation_ratio_median", "memorised_share", "memorised_share_real"),
+    }
+    assert set(document) >= {"metrics", "num_samples", "num_train", "num_holdout", "kid", "memorisation", "category_accuracy"}
+    assert {"train_sha256", "train_distance", "holdout_distance", "ratio", "space"} <= set(document["memorisation"]["worst"][0])
+
+
+def test_the_same_input_gives_the_same_report():
+    sets = picture_set(30, 0), picture_set(80, 1), picture_set(40, 2)
+    assert report_document(judge(*sets), *sets) == report_document(judge(*sets), *sets)
+
+
+def test_too_few_pictures_for_radii_leave_the_scores_out():
+    sets = picture_set(30, 0), picture_set(80, 1), picture_set(5, 2)
+    found = judge(*sets)
+    assert found.manifold is None
+    assert "precision" not in found.metrics()
+    assert report_document(found, *sets)["manifold"] is None

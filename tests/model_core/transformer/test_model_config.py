@@ -1,0 +1,96 @@
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+
+from model_core.errors import BadModelError
+from model_core.transformer.model_config import (
+    ModelConfig,
+    NoiseScheduleId,
+    SamplingDefaults,
+    read_model_config,
+    write_model_config,
+)
+from tests.model_core.toy_latents import ARCHITECTURE, model_config
+
+SCHEDULE = NoiseScheduleId(name="cosine", num_timesteps=20)
+
+
+def _config(**changes):
+    return model_config().model_copy(update=changes)
+
+
+def test_a_config_written_before_there_were_samplers_and_other_objectives_is_read(tmp_path):
+    write_model_config(model_config(objective="epsilon"), tmp_path)
+    path = tmp_path / "config.json"
+    values = json.loads(path.read_text())
+    del values["sampling"]["sampler"], values["noise_schedule"]["zero_terminal_snr"]
+    path.write_text(json.dumps(values))
+    found = read_model_config(tmp_path)
+    assert found == model_config(objective="epsilon")
+    assert found.sampling.sampler is None
+    assert not found.noise_schedule.zero_terminal_snr
+
+
+@pytest.mark.parametrize("objective", ["x0", "v"])
+def test_what_is_written_is_read(tmp_path, objective):
+    config = _config(
+        objective=objective,
+        noise_schedule=NoiseScheduleId(name="scaled_linear", num_timesteps=50, zero_terminal_snr=True),
+        sampling=SamplingDefaults(num_steps=10, guidance_scale=2.5, sampler="unipc"),
+    )
+    write_model_config(config, tmp_path)
+    assert read_model_config(tmp_path) == config
+    assert config.transformer() == ARCHITECTURE
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"objective": "epsilon"}, "epsilon objective needs a noise_schedule"),
+        ({"objective": "x0"}, "x0 objective needs a noise_schedule"),
+        ({"objective": "v"}, "v objective needs a noise_schedule"),
+        ({"sampling": SamplingDefaults(num_steps=4, guidance_scale=1.0, sampler="ddpm")}, "ddpm cannot sample rectified_flow"),
+        (
+            {
+                "objective": "v",
+                "noise_schedule": SCHEDULE,
+                "sampling": SamplingDefaults(num_steps=4, guidance_scale=1.0, sampler="heun"),
+            },
+            "heun cannot sample v",
+        ),
+        (
+            {"objective": "epsilon", "noise_schedule": SCHEDULE.model_copy(update={"zero_terminal_snr": True})},
+            "epsilon objective cannot have zero terminal SNR",
+        ),
+        ({"architecture": dataclasses.replace(ARCHITECTURE, learn_variance=True).to_dict()}, "no variance to learn"),
+    ],
+)
+def test_an_objective_that_does_not_fit_the_rest_is_refused(changes, message):
+    with pytest.raises(BadModelError, match=message):
+        _config(**changes).transformer()
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        ("objective", "gan"),
+        ("sampling", {"num_steps": 4, "guidance_scale": 1.0, "sampler": "plms"}),
+        ("sampling", {"num_steps": 0, "guidance_scale": 1.0}),
+        ("noise_schedule", {"name": "square", "num_timesteps": 20}),
+        ("noise_schedule", {"name": "linear", "num_timesteps": 0}),
+    ],
+)
+def test_unknown_names_and_impossible_numbers_are_refused(tmp_path, where, value):
+    write_model_config(model_config(), tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), where: value}))
+    with pytest.raises(BadModelError, match=where):
+        read_model_config(tmp_path)
+
+
+def test_importing_it_imports_no_tensors():
+    code = f"import sys; import {ModelConfig.__module__}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
