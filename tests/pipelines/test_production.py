@@ -101,9 +101,9 @@ def test_a_package_is_fetched_verified_and_used_elsewhere(spine: tuple[Path, Cal
     assert shown.exit_code == 0, shown.stderr
     made = call(home, "--json", "generate", version, "--label", "cat", "-n", 2, "--out", tmp_path, **backends.environment())
     assert made.exit_code == 0, made.stderr
-    pictures = list(tmp_path.glob("*.png"))
+    picture = made.document["files"][0]["path"]
     page = tmp_path / "lineage.html"
-    traced = call(home, "lineage", pictures[0], "-o", page, **backends.environment())
+    traced = call(home, "lineage", picture, "-o", page, **backends.environment())
     assert traced.exit_code == 0, traced.stderr
     assert "OpenMoji" in page.read_text(encoding="utf-8") or "dataset" in page.read_text(encoding="utf-8")
 
