@@ -17,6 +17,7 @@ from infra.home import Home
 from infra.lineage import record_event
 from infra.source_digest import lock_digest, source_digest
 from infra.tables import assets
+from model_core.sampling.names import SamplerName
 from pipelines.recorded import OnView, recorded_run, shown
 
 PIPELINE = "generation"
@@ -35,6 +36,7 @@ class GenerateRequest:
         seed: The first picture's seed; the same seed gives the same bytes on the same machine.
         num_steps: Sampling steps; the model's own where it is not given.
         guidance_scale: Strength of guidance; the model's own where it is not given.
+        sampler: How to go from noise to a picture; the model's own way where it is not given.
         out: The folder for the pictures.
     """
 
@@ -45,6 +47,7 @@ class GenerateRequest:
     seed: int = 0
     num_steps: int | None = None
     guidance_scale: float | None = None
+    sampler: SamplerName | None = None
     out: Path
 
 
@@ -116,6 +119,7 @@ def _config(request: GenerateRequest) -> dict[str, Any]:
         "seed": request.seed,
         "num_steps": request.num_steps,
         "guidance_scale": request.guidance_scale,
+        "sampler": request.sampler,
     }
     return {key: value for key, value in given.items() if value is not None}
 

@@ -2,12 +2,15 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from model_core.sampling.names import SamplerName
+
 
 class Config(BaseModel):
     """Configuration of the step `evaluate`.
 
     Attributes:
         num_samples: Pictures to draw, over the conditions of the holdout in turn.
+        sampler: How samples are drawn; the model's own way where this is left out.
         num_steps: Sampling steps; the model's own number where this is left out.
         guidance_scale: Guidance scale; the model's own where this is left out.
         batch_size: Pictures drawn at a time, and between two checkpoints.
@@ -21,6 +24,7 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     num_samples: int = Field(default=256, ge=8, le=100_000)
+    sampler: SamplerName | None = None
     num_steps: int | None = Field(default=None, ge=1, le=1000)
     guidance_scale: float | None = Field(default=None, ge=0, le=100)
     batch_size: int = Field(default=32, ge=1, le=4096)

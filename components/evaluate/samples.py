@@ -18,6 +18,7 @@ from governance.digest import tree_digest
 from governance.errors import IntegrityError
 from model_core.data.dataset import Dataset
 from model_core.errors import BadDataError, BadModelError
+from model_core.sampling.names import SamplerName
 
 Pictures = UInt8[np.ndarray, "n height width 3"]
 
@@ -48,12 +49,14 @@ class SamplingPlan:
     Attributes:
         num_steps: Sampling steps.
         guidance_scale: Guidance scale.
+        sampler: The sampler's name; None for the objective's usual one.
         model: The content of the model's `config.json`.
         inputs: Digest of each input folder.
     """
 
     num_steps: int
     guidance_scale: float
+    sampler: SamplerName | None
     model: Mapping[str, Any]
     inputs: Mapping[str, str]
 
@@ -71,6 +74,7 @@ def plan_sampling(config: Config, inputs: Mapping[str, Path]) -> SamplingPlan:
         defaults = model["sampling"]
         num_steps = int(config.num_steps if config.num_steps is not None else defaults["num_steps"])
         guidance = float(config.guidance_scale if config.guidance_scale is not None else defaults["guidance_scale"])
+        sampler = config.sampler or defaults.get("sampler")
         latents = json.loads((inputs["latents"] / "config.json").read_text(encoding="utf-8"))
         recorded = {name: (model[f"{name}_digest"], latents[f"{name}_digest"]) for name in ("dataset", "codec")}
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -88,7 +92,7 @@ def plan_sampling(config: Config, inputs: Mapping[str, Path]) -> SamplingPlan:
             f"the model was trained on dataset {recorded['dataset'][0][:16]}, but this dataset is {digests['dataset'][:16]}",
             hint="evaluate on the dataset of the training run; if it was changed since, import it again",
         )
-    return SamplingPlan(num_steps=num_steps, guidance_scale=guidance, model=model, inputs=digests)
+    return SamplingPlan(num_steps=num_steps, guidance_scale=guidance, sampler=sampler, model=model, inputs=digests)
 
 
 def holdout_conditions(config: Config, dataset: Dataset, latents_folder: Path) -> Conditions:
@@ -180,6 +184,7 @@ def _open_generator(
             seeds=conditions.seeds[chosen],
             num_steps=plan.num_steps,
             guidance_scale=plan.guidance_scale,
+            sampler=plan.sampler,
             batch_size=batch_size,
         )
 

@@ -174,7 +174,12 @@ def _context(config: Config, plan: SamplingPlan, dataset: Dataset, extractor: Fe
         "dataset": {"name": dataset.info.name, "digest": plan.inputs["dataset"], "attribution": dataset.info.attribution},
         "model": {"digest": plan.inputs["model"], "objective": plan.model.get("objective", "")},
         "codec": {"digest": plan.inputs["codec"]},
-        "sampling": {"num_steps": plan.num_steps, "guidance_scale": plan.guidance_scale, "seed": config.seed},
+        "sampling": {
+            "num_steps": plan.num_steps,
+            "guidance_scale": plan.guidance_scale,
+            "sampler": plan.sampler,
+            "seed": config.seed,
+        },
         "features": {
             "name": FEATURES_NAME,
             "weights_sha256": WEIGHTS_SHA256,

@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from model_core.sampling.names import SamplerName
+
 
 class Config(BaseModel):
     """How pictures are made; what they show is in the request, which is not a part of any record.
@@ -9,7 +11,8 @@ class Config(BaseModel):
     Attributes:
         num_images: How many.
         seed: Each picture's own seed follows from this and its number.
-        num_steps: Calls of the network; the model's default if not given.
+        sampler: How to go from noise to a picture; the model's default if not given.
+        num_steps: Steps of the sampler; the model's default if not given.
         guidance_scale: How strongly the request is followed; the model's default if not given.
         batch_size: Pictures at a time.
     """
@@ -18,6 +21,7 @@ class Config(BaseModel):
 
     num_images: int = Field(default=4, ge=1, le=10_000)
     seed: int = Field(default=0, ge=0)
+    sampler: SamplerName | None = None
     num_steps: int | None = Field(default=None, ge=1, le=10_000)
     guidance_scale: float | None = Field(default=None, allow_inf_nan=False)
     batch_size: int = Field(default=8, ge=1, le=4096)

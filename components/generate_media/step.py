@@ -78,6 +78,7 @@ def run(
         seeds=seeds,
         num_steps=config.num_steps,
         guidance_scale=config.guidance_scale,
+        sampler=config.sampler,
         batch_size=config.batch_size,
         progress=lambda done, total: ports.progress.update(done, total, "making pictures"),
     )

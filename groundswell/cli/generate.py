@@ -2,12 +2,14 @@
 
 import sys
 from pathlib import Path
+from typing import get_args
 
 import click
 
 from groundswell.cli.context import Command, Invocation, pass_invocation
 from groundswell.cli.live import run_display
 from groundswell.cli.output import echo_facts, echo_json, echo_table, format_duration, heading, shown_path
+from model_core.sampling.names import SamplerName
 
 _MAX_IMAGES = 10_000
 
@@ -41,6 +43,9 @@ _MAX_IMAGES = 10_000
     help="The first picture's seed; the same seed gives the same picture.",
 )
 @click.option("--num-steps", metavar="N", type=click.IntRange(min=1), help="Sampling steps.  [default: the model's own]")
+@click.option(
+    "--sampler", type=click.Choice(get_args(SamplerName)), help="How to go from noise to a picture.  [default: the model's own]"
+)
 @click.option("--guidance-scale", metavar="X", type=float, help="Strength of guidance.  [default: the model's own]")
 @click.option("--out", metavar="DIR", type=click.Path(path_type=Path), required=True, help="The folder for the PNG files.")
 @pass_invocation
@@ -53,6 +58,7 @@ def command(
     seed: int,
     num_steps: int | None,
     guidance_scale: float | None,
+    sampler: SamplerName | None,
     out: Path,
 ) -> None:
     """Make pictures with MODEL, which is name/version or name@alias.
@@ -74,6 +80,7 @@ def command(
         seed=seed,
         num_steps=num_steps,
         guidance_scale=guidance_scale,
+        sampler=sampler,
         out=out,
     )
     with run_display(keep=invocation.as_json or not sys.stdout.isatty()) as display:

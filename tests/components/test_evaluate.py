@@ -129,7 +129,7 @@ class StandIn:
         return None
 
     def generate_images(
-        self, transformer, model_config, codec, *, labels, text, text_mask, seeds, num_steps, guidance_scale, batch_size
+        self, transformer, model_config, codec, *, labels, text, text_mask, seeds, num_steps, guidance_scale, sampler, batch_size
     ):
         assert len(labels) == len(seeds) <= batch_size
         assert (text is None) == (text_mask is None) == (self.text_dim == 0)
@@ -201,7 +201,7 @@ def test_evaluation_reports_figures_with_their_bounds(world):
     assert set(world.recorder.gauges) == {f"evaluation_{name}" for name in metrics}
     written = json.loads((world.root / "evaluation" / "report.json").read_text())
     assert written["metrics"] == metrics
-    assert written["sampling"] == {"num_steps": 3, "guidance_scale": 2.0, "seed": 0}
+    assert written["sampling"] == {"num_steps": 3, "guidance_scale": 2.0, "sampler": None, "seed": 0}
     assert {"drawing samples", "looking at samples", "computing figures"} <= set(world.recorder.descriptions)
     for paths in report.artifacts.values():
         assert all((world.root / "evaluation" / path).is_file() for path in paths)

@@ -147,3 +147,16 @@ def test_the_grid_holds_every_picture_once():
     sheet = grid(images)
     assert sheet.shape == (2 * 6 + 2, 3 * 6 + 2, 3)
     assert [int((sheet == value).all(axis=2).sum()) for value in range(5)] == [16] * 5
+
+
+def test_the_sampler_asked_for_is_the_one_that_draws(package, tmp_path):
+    usual, _ = _run(package, tmp_path, {"label": "squares"}, name="usual")
+    same, _ = _run(package, tmp_path, {"label": "squares"}, name="same", sampler="euler")
+    other, _ = _run(package, tmp_path, {"label": "squares"}, name="other", sampler="heun")
+    assert (same / "media.json").read_bytes() == (usual / "media.json").read_bytes()
+    assert (other / "media.json").read_bytes() != (usual / "media.json").read_bytes()
+
+
+def test_a_sampler_that_the_model_cannot_have_is_refused(package, tmp_path):
+    with pytest.raises(BadDataError, match="ddpm cannot sample"):
+        _run(package, tmp_path, {"label": "squares"}, sampler="ddpm")
