@@ -174,6 +174,7 @@ def _podman_service() -> Iterator[str]:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                cwd=folder,  # where conmon leaves a file if a container is killed for memory
                 start_new_session=True,
             )
         try:
