@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -65,17 +66,34 @@ def test_processes_make_the_schema_once_and_show_no_password(postgres_url, tmp_p
     ]
 
 
+@contextmanager
+def held_migrations(postgres, url):
+    """Holds every change of a table of a database as long as the block lasts; yields a function that tells whether one waits."""
+    with postgres.connect(url) as admin:
+        admin.execute(
+            "CREATE FUNCTION hold() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_xact_lock(1); END';"
+            "CREATE EVENT TRIGGER hold ON ddl_command_start WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION hold();"
+            "SELECT pg_advisory_lock(1)"
+        )
+        waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 1 AND NOT granted"
+        yield lambda: admin.execute(waiting).fetchone() is not None
+        admin.execute("DROP EVENT TRIGGER hold; DROP FUNCTION hold; SELECT pg_advisory_unlock(1)")
+
+
 @pytest.mark.slow
-def test_a_schema_left_half_made_by_a_killed_process_is_mended(postgres_url, tmp_path):
-    process = start_init(tmp_path / "home", postgres_url)
-    deadline = time.monotonic() + 100
-    while "experiments" not in tables(postgres_url):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.kill()
-    process.communicate()
-    assert "registered_models" not in tables(postgres_url)
+def test_a_schema_left_half_made_by_a_killed_process_is_mended(postgres, postgres_url, tmp_path):
+    with held_migrations(postgres, postgres_url) as is_waiting:
+        process = start_init(tmp_path / "home", postgres_url)
+        deadline = time.monotonic() + 100
+        while not is_waiting():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.kill()
+        process.communicate()
+        found = tables(postgres_url)
+        assert "experiments" in found
+        assert "registered_models" not in found
     began = time.monotonic()
     initialise_mlflow(postgres_url, "mlartifacts")
     assert time.monotonic() - began < 60, "the killed process's lock went with it"

@@ -108,10 +108,11 @@ def test_a_package_is_fetched_verified_and_used_elsewhere(spine: tuple[Path, Cal
     assert "OpenMoji" in page.read_text(encoding="utf-8") or "dataset" in page.read_text(encoding="utf-8")
 
 
-def test_a_changed_object_is_refused(spine: tuple[Path, Called], backends: Backends) -> None:
+def test_a_changed_object_is_refused(opened: Home, spine: tuple[Path, Called], backends: Backends) -> None:
     home, called = spine
     client = backends.s3.client()
-    key = next(key for key in backends.s3.keys(backends.bucket) if key.endswith("transformer.safetensors"))
+    location = find_version(opened.database, called.document["model_version"]).location
+    key = f"{location.removeprefix(f's3://{backends.bucket}/')}/transformer.safetensors"
     before = client.get_object(Bucket=backends.bucket, Key=key)
     content, metadata = before["Body"].read(), before["Metadata"]
     changed = content[:-1] + bytes([content[-1] ^ 1])
