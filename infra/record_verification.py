@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Table, select
 from governance.canonical import canonical_digest, decimals
 from governance.errors import BadRecordError
 from governance.ledger import LedgerEntry
-from infra.tables import artifacts, assets, identities, model_versions, runs, steps
+from infra.tables import artifacts, assets, attestations, identities, model_versions, runs, steps, withdrawals
 
 _RUN_STATUS = {"run.started": "running", "run.completed": "completed", "run.failed": "failed", "run.interrupted": "interrupted"}
 _DIGEST = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])", re.ASCII)
@@ -60,6 +60,13 @@ _IDENTITIES = _Described(
     noun="identity",
     columns=frozenset({"name_commitment", "role", "public_key_pem", "created", "revoked"}),
 )
+_ATTESTATIONS = _Described(
+    table=attestations,
+    noun="attestation",
+    columns=frozenset({"kind", "subject", "run_id", "signer", "envelope"}),
+)
+_WITHDRAWALS = _Described(table=withdrawals, noun="withdrawal", columns=frozenset({"reason_commitment", "actor"}))
+_Said = tuple[_Described, Key, Mapping[str, Any]]
 
 
 @dataclass
@@ -74,25 +81,12 @@ class RecordChecker:
         """Takes in an entry; yields what is wrong with it by itself."""
         self._mentioned.update(_digests(entry.details))
         kind, _, rest = entry.subject.partition(":")
-        if entry.action in _RUN_STATUS and kind == "run":
-            self._note_run(entry, rest)
-        elif entry.action.startswith("step.") and kind == "step":
-            run_id, _, step = rest.partition("/")
-            self._expect(_STEPS, (run_id, step), {"status": entry.action.partition(".")[2], **entry.details})
-        elif entry.action == "model.registered":
-            found = _VERSION.fullmatch(entry.subject)
-            if found is None:
-                yield f"{entry.subject!r:.80} is no model version"
-                return
-            key = (found["name"], int(found["version"]))
-            self._expect(_VERSIONS, key, {"run_id": entry.run_id, **entry.details})
-        elif entry.action == "asset.generated":
-            self._expect(_ASSETS, (rest, entry.run_id, entry.details.get("position")), entry.details)
-        elif entry.action == "identity.created":
-            self._expect(_IDENTITIES, (rest,), {"revoked": None, **entry.details})
-        elif entry.action == "identity.revoked":
-            self._expect(_IDENTITIES, (rest,), {"revoked": entry.time, **entry.details})
-        elif entry.action.endswith(".imported"):
+        if entry.action == "model.registered" and not _VERSION.fullmatch(entry.subject):
+            yield f"{entry.subject!r:.80} is no model version"
+            return
+        for described, key, details in _said_by(entry, kind, rest):
+            self._expect(described, key, details)
+        if entry.action.endswith(".imported"):
             self._mentioned.update(_digests(rest))
             self._artifacts.setdefault((rest, kind), {}).update(entry.details)
         if entry.action == "step.completed":
@@ -100,17 +94,10 @@ class RecordChecker:
 
     def problems(self, connection: Connection) -> Iterator[str]:
         """Yields every way in which the tables differ from what the entries said."""
-        for described in (_RUNS, _STEPS, _VERSIONS, _ASSETS, _IDENTITIES):
+        for described in (_RUNS, _STEPS, _VERSIONS, _ASSETS, _IDENTITIES, _ATTESTATIONS, _WITHDRAWALS):
             expected = self._expected.get(described.table.name, {})
             yield from _compare(connection, described, expected)
         yield from self._compare_artifacts(connection)
-
-    def _note_run(self, entry: LedgerEntry, run_id: str) -> None:
-        values = {**entry.details, "status": _RUN_STATUS[entry.action]}
-        values.pop("actor", None)
-        if entry.action == "run.started":
-            values["actor"] = entry.actor
-        self._expect(_RUNS, (run_id,), values)
 
     def _note_outputs(self, outputs: Any) -> None:
         for output in outputs.values() if isinstance(outputs, dict) else ():
@@ -146,6 +133,32 @@ class RecordChecker:
                     yield f"{name}: {fact} is {_shown(facts[fact])}, the ledger says {_shown(value)}"
         for digest, kind in missing:
             yield f"artifact {kind}:{digest} has an entry but no row"
+
+
+def _said_by(entry: LedgerEntry, kind: str, rest: str) -> list[_Said]:
+    """Returns the rows that an entry describes, and what it says of them."""
+    details = entry.details
+    if kind == "run" and entry.action in _RUN_STATUS:
+        values = {name: value for name, value in details.items() if name != "actor"} | {"status": _RUN_STATUS[entry.action]}
+        return [(_RUNS, (rest,), values | ({"actor": entry.actor} if entry.action == "run.started" else {}))]
+    if kind == "step" and entry.action.startswith("step."):
+        run_id, _, step = rest.partition("/")
+        return [(_STEPS, (run_id, step), {"status": entry.action.partition(".")[2], **details})]
+    found = _VERSION.fullmatch(entry.subject)
+    if found and entry.action == "model.registered":
+        return [(_VERSIONS, (found["name"], int(found["version"])), {"run_id": entry.run_id, **details})]
+    one_row: dict[str, _Said] = {
+        "asset.generated": (_ASSETS, (rest, entry.run_id, details.get("position")), {}),
+        "identity.created": (_IDENTITIES, (rest,), {"revoked": None}),
+        "identity.revoked": (_IDENTITIES, (rest,), {"revoked": entry.time}),
+        "attestation.signed": (_ATTESTATIONS, (rest,), {"run_id": entry.run_id}),
+    }
+    if entry.action in one_row:
+        described, key, known = one_row[entry.action]
+        return [(described, key, {**known, **details})]
+    if entry.action == "dataset.withdrawn":
+        return [(_WITHDRAWALS, (rest, item), {**details, "actor": entry.actor}) for item in details.get("items") or ()]
+    return []
 
 
 def _compare(connection: Connection, described: _Described, expected: Mapping[Key, Mapping[str, Any]]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from infra.database_errors import translated_errors
 from infra.errors import BackendUnavailableError
 from infra.tables import ledger_head, metadata, schema_version
 
-HEAD = "0002"
+HEAD = "0003"
 FIRST = "0001"
 """What a database has whose tables were made before revisions were kept."""
 
@@ -45,7 +45,7 @@ def read_revision(connection: Connection, database: str) -> str | None:
         if len(found) != 1:
             raise IntegrityError(f"database {database} does not say which schema it has", hint="restore a backup")
         return str(found[0])
-    ours = metadata.tables.keys() - {schema_version.name}
+    ours = {table.name for table in metadata.tables.values() if "since" not in table.info} - {schema_version.name}
     missing = sorted(ours - set(inspect(connection).get_table_names()))
     if len(missing) == len(ours):
         return None

@@ -1,6 +1,7 @@
 """The tables of groundswell, beside MLflow's in the one database of a home.
 
-Every table is prefixed ``gs_``. Times are RFC 3339 UTC strings with microseconds; digests are lowercase hex.
+Every table is prefixed ``gs_``. Times are RFC 3339 UTC strings with microseconds; digests are lowercase hex. A table that did not
+belong to the first schema says in its ``info`` since which revision it does.
 """
 
 from sqlalchemy import (
@@ -144,6 +145,31 @@ assets = Table(
     Column("condition_commitment", String(64), nullable=False),
     Column("file_name", String(255), nullable=False),
     Column("created", String(32), nullable=False),
+)
+
+# Signed in-toto statements, as DSSE envelopes: the provenance of a run's package, a person's approval.
+attestations = Table(
+    "gs_attestations",
+    metadata,
+    Column("digest", String(64), primary_key=True),  # SHA-256 of the envelope's bytes
+    Column("kind", String(32), nullable=False),  # provenance, approval
+    Column("subject", String(512), nullable=False, index=True),
+    Column("run_id", String(64), index=True),
+    Column("signer", String(64), nullable=False),  # the name of a key: package-signing, or an identity's id
+    Column("envelope", Text, nullable=False),
+    Column("created", String(32), nullable=False),
+    info={"since": "0003"},
+)
+# Items of datasets that may no longer be used. The reason is a commitment.
+withdrawals = Table(
+    "gs_withdrawals",
+    metadata,
+    Column("dataset", String(64), primary_key=True),
+    Column("item", String(64), primary_key=True, index=True),
+    Column("reason_commitment", String(64), nullable=False),
+    Column("actor", String(64), nullable=False),
+    Column("created", String(32), nullable=False),
+    info={"since": "0003"},
 )
 
 # Lineage: OpenLineage events as received, and the edges they state.
