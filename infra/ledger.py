@@ -10,7 +10,7 @@ from governance.checkpoint import sign_checkpoint as sign_note
 from governance.checkpoint import verify_checkpoint
 from governance.errors import IntegrityError, UnknownSubjectError
 from governance.ledger import LedgerEntry, parse_entry
-from infra.database import Database
+from infra.database import Database, UnitOfWork
 from infra.keys import Keys
 from infra.ledger_nodes import StoredNodes
 from infra.ledger_verification import VerifyReport, verify_ledger
@@ -27,6 +27,7 @@ __all__ = [
     "read_entry",
     "root_hash",
     "sign_checkpoint",
+    "sign_head",
     "verify_ledger",
 ]
 
@@ -167,21 +168,27 @@ def sign_checkpoint(db: Database, keys: Keys) -> str:
         IntegrityError: The tree does not continue the checkpoint signed last; no second history is signed.
         BadSettingError: The log's key cannot be used.
     """
-    private_key = keys.log_private_key()
     with db.unit_of_work() as uow:
-        connection = uow.connection
-        columns = ledger_checkpoints.c
-        last = connection.execute(select(columns.size, columns.note).order_by(columns.size.desc()).limit(1)).first()
-        if last is not None:
-            checkpoint = verify_checkpoint(last.note, private_key.public_key())
-            if checkpoint.size != last.size or last.size > uow.size or root_hash(connection, last.size) != checkpoint.root_hash:
-                raise IntegrityError(
-                    f"the ledger does not continue its checkpoint of {last.size} entries",
-                    hint="`groundswell audit verify` says where; restore the database from a backup",
-                )
-        note = sign_note(size=uow.size, root_hash=root_hash(connection, uow.size), private_key=private_key)
-        if last is None or last.size != uow.size:
-            connection.execute(insert(ledger_checkpoints).values(size=uow.size, note=note, time=uow.time))
+        return sign_head(uow, keys)
+
+
+def sign_head(uow: UnitOfWork, keys: Keys) -> str:
+    """Signs the head as `sign_checkpoint` does, with the entries appended in an open unit of work."""
+    private_key = keys.log_private_key()
+    uow.flush()
+    connection = uow.connection
+    columns = ledger_checkpoints.c
+    last = connection.execute(select(columns.size, columns.note).order_by(columns.size.desc()).limit(1)).first()
+    if last is not None:
+        checkpoint = verify_checkpoint(last.note, private_key.public_key())
+        if checkpoint.size != last.size or last.size > uow.size or root_hash(connection, last.size) != checkpoint.root_hash:
+            raise IntegrityError(
+                f"the ledger does not continue its checkpoint of {last.size} entries",
+                hint="`groundswell audit verify` says where; restore the database from a backup",
+            )
+    note = sign_note(size=uow.size, root_hash=root_hash(connection, uow.size), private_key=private_key)
+    if last is None or last.size != uow.size:
+        connection.execute(insert(ledger_checkpoints).values(size=uow.size, note=note, time=uow.time))
     return note
 
 

@@ -1,0 +1,1 @@
+"""Evidence bundles: what is in one, and `verify`, which checks one and stands alone."""

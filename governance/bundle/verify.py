@@ -1,0 +1,200 @@
+"""Verifies a groundswell evidence bundle: ``python verify.py BUNDLE.zip --key public_key.pem [--file PICTURE]``.
+
+Needs Python 3.11 and `cryptography`, nothing of groundswell. Take this file and the log's public key from somewhere else than
+the bundle: whoever forges a bundle can put a forged key and a forged verifier into it. "verified" says that the checkpoint is
+signed by the key (C2SP tlog-checkpoint); every entry is in the log at its index (RFC 6962 inclusion proof); the last one is
+``bundle.exported`` and names the SHA-256 of each file but those that come after it; and each signed statement (DSSE) is named by
+an entry and signed by a key that an entry names.
+
+Exit codes: 0 verified, 2 wrong usage, 3 not a bundle, 4 something does not hold.
+"""
+
+import argparse
+import base64
+import hashlib
+import json
+import re
+import sys
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+CHECKPOINT, ENTRIES, SUMS = "checkpoint", "entries.jsonl", "SHA256SUMS"
+UNNAMED = frozenset({CHECKPOINT, ENTRIES, SUMS})  # no entry can name them: they come after the last one
+REQUIRED = UNNAMED | {"public_key.pem", "lineage.json", "report.html", "verify.py"}
+MAX_FILES, MAX_BYTES = 1000, 256 << 20
+_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*){0,3}", re.ASCII)
+_MALFORMED = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
+
+
+class BundleError(Exception):
+    """A file is no bundle (exit code 3), or one that must not be read any further (4)."""
+
+    def __init__(self, problem: str, exit_code: int) -> None:
+        super().__init__(problem)
+        self.exit_code = exit_code
+
+
+class Verdict(NamedTuple):
+    """What a bundle says, to be believed if there are no problems; each problem names the file."""
+
+    problems: list[str]
+    subject: str = ""
+    exported: str = ""
+    num_entries: int = 0
+    log_size: int = 0
+    root_hash: str = ""
+
+
+def read_bundle(path: Path) -> dict[str, bytes]:
+    """Returns the files of a bundle by name; nothing is unpacked, and no more is read than a bundle may hold."""
+    files: dict[str, bytes] = {}
+    name = ""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                name = info.filename
+                if len(files) >= MAX_FILES or sum(map(len, files.values())) + info.file_size > MAX_BYTES:
+                    raise BundleError(f"{path} is larger than any bundle", 4)
+                if not _NAME.fullmatch(name) or name in files or (info.external_attr >> 28) not in {0, 8}:
+                    raise BundleError(f"{name!r:.100} is there twice, a link, or no name of a file in a bundle", 4)
+                with archive.open(info) as file:
+                    files[name] = file.read(info.file_size + 1)
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
+        raise BundleError(f"{name} is damaged" if name else f"{path} is no bundle: {error}", 4 if name else 3) from error
+    return files
+
+
+def verify_files(files: Mapping[str, bytes], key_pem: bytes) -> Verdict:
+    """Verifies the files of a bundle with the log's public key, which must not come from the bundle."""
+    if missing := sorted(REQUIRED - files.keys()):
+        return Verdict([f"{name} is missing" for name in missing])
+    problems = list(_check_sums(files))
+    try:
+        size, root = _checkpoint(files[CHECKPOINT].decode(), load_pem_public_key(key_pem))
+    except (*_MALFORMED, InvalidSignature, UnsupportedAlgorithm):
+        return Verdict([*problems, f"{CHECKPOINT} is no checkpoint that the key given has signed"])
+    entries: list[dict[str, Any]] = []
+    for number, line in enumerate(files[ENTRIES].removesuffix(b"\n").split(b"\n"), start=1):
+        try:
+            entries.append(_entry(line, size, root, after=entries[-1]["index"] if entries else -1))
+        except _MALFORMED:
+            problems.append(f"{ENTRIES}: line {number} holds no entry that is in the log at this index")
+    if not entries or entries[-1]["action"] != "bundle.exported":
+        return Verdict([*problems, f"{ENTRIES}: the last entry is not that of the export"])
+    last = entries[-1]
+    problems += [*_check_named(files, last["details"].get("files")), *_check_statements(files, entries)]
+    return Verdict(problems, last["subject"], last["time"], len(entries), size, root.hex())
+
+
+def _check_sums(files: Mapping[str, bytes]) -> Iterator[str]:
+    lines = [f"{hashlib.sha256(data).hexdigest()}  {name}\n".encode() for name, data in sorted(files.items()) if name != SUMS]
+    if files[SUMS] != b"".join(lines):
+        wrong = [line[66:-1].decode() for line in lines if line not in files[SUMS].splitlines(keepends=True)]
+        yield from [f"{name} is not the file that {SUMS} names" for name in wrong] or [f"{SUMS} is malformed"]
+
+
+def _checkpoint(note: str, key: Any) -> tuple[int, bytes]:
+    raw = key.public_bytes_raw()  # other keys than Ed25519 have no such form, or sign nothing
+    name = f"groundswell/{hashlib.sha256(raw).hexdigest()[:16]}"
+    body, _, signatures = note.rpartition("\n\n")
+    origin, size, root = body.split("\n")
+    key_id = hashlib.sha256(f"{name}\n".encode() + b"\x01" + raw).digest()[:4]
+    blobs = [base64.b64decode(line.rpartition(" ")[2], validate=True) for line in signatures.split("\n") if f" {name} " in line]
+    own = [blob[4:] for blob in blobs if blob[:4] == key_id]
+    if origin != name or len(own) != 1:
+        raise ValueError("no checkpoint of this log")
+    key.verify(own[0], f"{body}\n".encode())
+    return int(size), base64.b64decode(root, validate=True)
+
+
+def _entry(line: bytes, size: int, root: bytes, *, after: int) -> dict[str, Any]:
+    record = json.loads(line, object_pairs_hook=_unique)
+    index, text = record["index"], record["entry"]
+    entry: dict[str, Any] = json.loads(text, object_pairs_hook=_unique)
+    if type(index) is not int or entry["index"] != index or index <= after or not isinstance(entry["details"], dict):
+        raise ValueError("not at its index, or out of order")
+    if not _is_included(text.encode(), index, size, [bytes.fromhex(sibling) for sibling in record["proof"]], root):
+        raise ValueError("not in the log of the checkpoint")
+    return entry
+
+
+def _is_included(entry: bytes, index: int, size: int, proof: list[bytes], root: bytes) -> bool:
+    """RFC 9162, section 2.1.3.2."""
+    node, last, current = index, size - 1, hashlib.sha256(b"\x00" + entry).digest()
+    for sibling in proof:
+        if last == 0:
+            return False
+        if node & 1 or node == last:
+            current = hashlib.sha256(b"\x01" + sibling + current).digest()
+            while not node & 1 and node:
+                node, last = node >> 1, last >> 1
+        else:
+            current = hashlib.sha256(b"\x01" + current + sibling).digest()
+        node, last = node >> 1, last >> 1
+    return index < size and last == 0 and current == root
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) != len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return dict(pairs)
+
+
+def _check_named(files: Mapping[str, bytes], named: Any) -> Iterator[str]:
+    for name in sorted((named.keys() if isinstance(named, dict) else set()) | files.keys() - UNNAMED):
+        if name not in files:
+            yield f"{name} is missing, the log names it"
+        elif not isinstance(named, dict) or named.get(name) != hashlib.sha256(files[name]).hexdigest():
+            yield f"{name} is not the file that was exported: its SHA-256 is not the one in the log"
+
+
+def _check_statements(files: Mapping[str, bytes], entries: list[dict[str, Any]]) -> Iterator[str]:
+    signed = {entry["subject"] for entry in entries if entry["action"] == "attestation.signed"}
+    pems = [str(e["details"].get("public_key_pem")).encode() for e in entries if e["subject"].startswith(("key:", "identity:"))]
+    keys = {hashlib.sha256(pem).hexdigest(): pem for pem in pems}
+    for name in sorted(name for name in files if name.startswith(("approvals/", "attestations/"))):
+        if f"attestation:{hashlib.sha256(files[name]).hexdigest()}" not in signed:
+            yield f"{name} is a statement that no entry of the log names"
+        try:
+            envelope = json.loads(files[name], object_pairs_hook=_unique)
+            kind, payload = envelope["payloadType"].encode(), base64.b64decode(envelope["payload"], validate=True)
+            message = b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
+            for signature in [envelope["signatures"][0], *envelope["signatures"][1:]]:
+                key: Any = load_pem_public_key(keys[signature["keyid"]])
+                key.verify(base64.b64decode(signature["sig"], validate=True), message, ec.ECDSA(hashes.SHA256()))
+        except (*_MALFORMED, InvalidSignature, UnsupportedAlgorithm):
+            yield f"{name} is not signed by a key that the log names"
+
+
+def main() -> int:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(description="Verifies a groundswell evidence bundle.")
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--key", type=Path, required=True, help="the log's public key, not the bundle's copy")
+    parser.add_argument("--file", type=Path, help="a picture or clip: is it what the bundle is about?")
+    options = parser.parse_args()
+    try:
+        verdict = verify_files(read_bundle(options.bundle), options.key.read_bytes())
+        if options.file and verdict.subject != f"media:{hashlib.sha256(options.file.read_bytes()).hexdigest()}":
+            verdict.problems.append(f"{options.file} is not what the bundle is about")
+    except (BundleError, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return getattr(error, "exit_code", 3)
+    for problem in verdict.problems:
+        sys.stderr.write(f"problem: {problem}\n")
+    if verdict.problems:
+        return 4
+    sys.stdout.write(f"verified: {verdict.subject}, exported {verdict.exported}; {verdict.num_entries} entries of the log\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""Evidence about a trained model and a picture, checked without the platform."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from governance.bundle import content
+from governance.bundle.verify import SUMS, read_bundle
+from tests.pipelines.calling import call
+from tests.pipelines.conftest import Trained
+
+pytestmark = [pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def verifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    program = tmp_path_factory.mktemp("auditor") / "verify.py"
+    program.write_bytes(content.verifier())
+    return program
+
+
+@pytest.fixture(scope="module")
+def home(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained.copy(tmp_path_factory.mktemp("evidence") / "home")
+
+
+def check(verifier: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Runs the verifier as somebody would who has nothing of groundswell."""
+    command = [sys.executable, "-I", str(verifier), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=verifier.parent, timeout=60, check=False)
+
+
+def test_a_models_bundle_convinces_with_the_key_alone(home: Path, trained: Trained, verifier: Path, tmp_path: Path) -> None:
+    version, bundle = trained.document["model_version"], tmp_path / "model.zip"
+    exported = call(home, "--json", "bundle", "export", version, "-o", bundle)
+    assert exported.exit_code == 0, exported.stderr
+    files = read_bundle(bundle)
+    assert {"MODEL_CARD.md", "mlbom.cdx.json", "report.html", "lineage.json"} < set(files)
+    entries = [json.loads(json.loads(line)["entry"]) for line in files["entries.jsonl"].splitlines()]
+    actions = {entry["action"] for entry in entries}
+    assert {"dataset.imported", "step.completed", "model.registered", "identity.created", "key.created"} < actions
+    events = json.loads(files["lineage.json"])
+    assert {event["job"]["name"] for event in events} >= {"training.train_dit", "training.register_model"}
+    held = check(verifier, bundle, "--key", home / "keys" / "public" / "log.pem")
+    assert (held.returncode, held.stderr) == (0, "")
+    assert f"model-version:{version}" in held.stdout
+    with bundle.open("wb") as file:
+        kept = {name: data for name, data in files.items() if name != SUMS}
+        content.write_zip(file, content.with_checksums({**kept, "MODEL_CARD.md": b"# Trained on nothing\n"}))
+    refused = check(verifier, bundle, "--key", home / "keys" / "public" / "log.pem")
+    assert refused.returncode == 4
+    assert "MODEL_CARD.md is not the file that was exported" in refused.stderr
+    verified = call(home, "audit", "verify")
+    assert verified.exit_code == 0, verified.stdout + verified.stderr
+
+
+def test_a_pictures_bundle_leads_to_its_data(home: Path, trained: Trained, verifier: Path, tmp_path: Path) -> None:
+    made = call(home, "--json", "generate", trained.document["model_version"], "--label", "cat", "-n", 1, "--out", tmp_path)
+    assert made.exit_code == 0, made.stderr
+    picture, bundle = Path(made.document["files"][0]["path"]), tmp_path / "picture.zip"
+    exported = call(home, "bundle", "export", picture, "-o", bundle)
+    assert exported.exit_code == 0, exported.stderr
+    files = read_bundle(bundle)
+    entries = [json.loads(json.loads(line)["entry"]) for line in files["entries.jsonl"].splitlines()]
+    assert {"asset.generated", "model.registered", "dataset.imported"} < {entry["action"] for entry in entries}
+    assert "MODEL_CARD.md" in files
+    key = home / "keys" / "public" / "log.pem"
+    assert check(verifier, bundle, "--key", key, "--file", picture).returncode == 0
+    picture.write_bytes(picture.read_bytes() + b"\0")
+    assert check(verifier, bundle, "--key", key, "--file", picture).returncode == 4
