@@ -1,7 +1,7 @@
 """Encodes a validated dataset once: pictures to latents by the frozen codec, captions to vectors by the frozen text encoder."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from model_core.data.dataset import Dataset
 from model_core.data.latents import NONE_INDEX, IndexEntry, LatentsConfig, TextEncoderInfo, shard_name, write_index, write_shard
 from model_core.data.media import encode_png
 from model_core.data.split import HOLDOUT, SPLITS, TRAIN
-from model_core.errors import BadDataError
+from model_core.errors import BadDataError, BadModelError
+from model_core.finite import first_not_finite
 
 FORMAT = "groundswell-latents-report/1"
 _SHOWN_SIDE = 128
@@ -61,7 +62,7 @@ def run(
     Raises:
         IntegrityError: The dataset is not the one that `inputs["validation"]` is about.
         BadDataError: The dataset cannot be opened or a picture cannot be read.
-        BadModelError: The codec is damaged, or does not divide the pictures' size.
+        BadModelError: The codec is damaged, does not divide the pictures' size, or makes latents that are not finite.
     """
     dataset_digest = require_validated(inputs["dataset"], inputs["validation"])
     dataset, codec = Dataset.open(inputs["dataset"]), load_codec(inputs["codec"])
@@ -102,7 +103,8 @@ def _part(
     done = []
     for start in range(rows.start, rows.stop, config.batch_size):
         batch = range(start, min(start + config.batch_size, rows.stop))
-        done.append(_encode(codec, to_unit_range(torch.from_numpy(dataset.images(batch)))))
+        digests = dataset.columns["sha256"][batch.start : batch.stop]
+        done.append(_encode(codec, to_unit_range(torch.from_numpy(dataset.images(batch))), digests))
         ports.progress.update(batch.stop, len(dataset), "encoding pictures")
     part = _Part(
         latents=torch.cat([item.latents for item in done]),
@@ -126,8 +128,13 @@ def _kept_part(path: Path, shape: tuple[int, ...]) -> _Part | None:
 
 
 @torch.no_grad()
-def _encode(codec: Codec, frames: Tensor) -> _Part:
+def _encode(codec: Codec, frames: Tensor, digests: Sequence[str]) -> _Part:
     latents = codec.encode(frames.unsqueeze(2))  # [n c 1 h w]
+    if (place := first_not_finite(latents)) is not None:
+        raise BadModelError(
+            f"the codec encodes picture {digests[place][:16]} of the dataset to numbers that are not finite",
+            hint="train the codec again with a lower learning rate, or use the shipped one",
+        )
     reconstruction = codec.decode(latents).squeeze(2)  # [n 3 H W]
     return _Part(latents=latents, psnr=psnr(frames, reconstruction), ssim=ssim(frames, reconstruction))
 

@@ -138,13 +138,13 @@ def draw_samples(
     """Draws the samples batch by batch; batches found in scratch from an earlier attempt are not drawn again.
 
     Raises:
-        BadModelError: The model's pictures are no finite 8-bit pictures.
+        BadModelError: Model or codec cannot be used, or a sample does not come out finite.
     """
     settings = {"plan": [plan.num_steps, plan.guidance_scale, dict(plan.inputs)], "config": config.model_dump()}
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     folder = scratch / f"samples-{key[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
-    generator: Callable[[slice], Any] | None = None
+    generator: Callable[[slice], Pictures] | None = None
     batches = []
     for start in range(0, config.num_samples, config.batch_size):
         chosen = slice(start, min(start + config.batch_size, config.num_samples))
@@ -152,7 +152,7 @@ def draw_samples(
         pictures = _read_batch(path, chosen.stop - start)
         if pictures is None:
             generator = generator or _open_generator(plan, conditions, inputs, config.batch_size)
-            pictures = _checked(generator(chosen))
+            pictures = generator(chosen)
             partial = path.with_suffix(".partial")
             with partial.open("wb") as file:
                 np.save(file, pictures, allow_pickle=False)
@@ -164,7 +164,7 @@ def draw_samples(
 
 def _open_generator(
     plan: SamplingPlan, conditions: Conditions, inputs: Mapping[str, Path], batch_size: int
-) -> Callable[[slice], Any]:
+) -> Callable[[slice], Pictures]:
     from model_core.codec.io import load_codec
     from model_core.sampling.generate import generate_images, load_transformer
 
@@ -172,7 +172,7 @@ def _open_generator(
     codec = load_codec(inputs["codec"])
     text = conditions.text if transformer.config.text_dim else None
 
-    def generate(chosen: slice) -> Any:
+    def generate(chosen: slice) -> Pictures:
         labels = [int(label) if label >= 0 else None for label in conditions.labels[chosen]]
         return generate_images(
             transformer,
@@ -197,12 +197,3 @@ def _read_batch(path: Path, size: int) -> Pictures | None:
     except (OSError, ValueError, EOFError):
         return None
     return pictures if pictures.dtype == np.uint8 and len(pictures) == size else None
-
-
-def _checked(drawn: Any) -> Pictures:
-    pictures: np.ndarray = np.asarray(drawn)
-    if not np.isfinite(pictures).all():
-        raise BadModelError("the model draws pictures that are not finite numbers", hint="train again with a lower learning rate")
-    if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[-1] != 3:
-        raise BadModelError(f"the model draws {pictures.dtype} {list(pictures.shape)}, not uint8 [n height width 3]")
-    return pictures

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from model_core.codec.config import CodecConfig, LatentConfig
 from model_core.errors import BadDataError, BadModelError
+from model_core.finite import first_not_finite
 
 _LOG_VARIANCE_RANGE = (-20.0, 10.0)
 _CHANNELS_PER_GROUP = 16
@@ -210,15 +211,20 @@ class Codec(nn.Module):
         """Returns clips with values in [-1, 1] from normalised latents.
 
         Raises:
-            BadModelError: The latents have another number of dimensions or channels.
+            BadDataError: A latent is not a finite number.
+            BadModelError: The latents have another number of dimensions or channels, or a pixel does not come out finite.
         """
         if latents.ndim != 5 or latents.shape[1] != self.config.latent_channels:
             raise BadModelError(
                 f"latents have shape {list(latents.shape)}, expected [b, {self.config.latent_channels}, frames, height, width]"
             )
+        if (place := first_not_finite(latents)) is not None:
+            raise BadDataError(f"a latent to decode is not a finite number: clip {place} of {len(latents)}, counted from 0")
         z = rearrange(latents, "b c t h w -> (b t) c h w") * self.latent_std + self.latent_mean
-        frames = self.pixels(z.contiguous(memory_format=torch.channels_last)).clamp(-1, 1)
-        clips: Tensor = rearrange(frames, "(b t) rgb H W -> b rgb t H W", b=latents.shape[0])
+        frames = self.pixels(z.contiguous(memory_format=torch.channels_last))
+        if not bool(frames.isfinite().all()):
+            raise BadModelError("the codec decodes finite latents to pixels that are not finite", hint="train the codec again")
+        clips: Tensor = rearrange(frames.clamp(-1, 1), "(b t) rgb H W -> b rgb t H W", b=latents.shape[0])
         return clips.contiguous()
 
 

@@ -22,7 +22,13 @@ def to_unit_range(images: UInt8[Tensor, "n H W 3"]) -> Float[Tensor, "n 3 H W"]:
 
 
 def to_bytes(frames: Float[Tensor, "n 3 H W"]) -> UInt8[Tensor, "n H W 3"]:
-    """Returns pixels in [-1, 1] as bytes; reverses `to_unit_range`."""
+    """Returns pixels in [-1, 1] as bytes; reverses `to_unit_range`.
+
+    Raises:
+        BadDataError: A pixel is NaN, which no byte stands for.
+    """
+    if bool(frames.isnan().any()):
+        raise BadDataError("a pixel to write as a byte is not a number", hint="pixels are numbers in [-1, 1]")
     return ((frames.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 

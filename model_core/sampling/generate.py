@@ -84,7 +84,7 @@ def generate_images(
 
     Raises:
         BadDataError: Labels, seeds, captions and starts differ in number, a label is out of range, or a number makes no sense.
-        BadModelError: The codec makes other latents than the model.
+        BadModelError: The codec makes other latents than the model, or a picture does not come out finite.
     """
     if batch_size < 1:
         raise BadDataError(f"batch_size is {batch_size}", hint="choose at least 1")
@@ -120,6 +120,7 @@ def generate_images(
             draw_noise=draw_noise,
             time_shift=time_shift,
             cache_interval=cache_interval,
+            names=[f"the picture of seed {seeds[index]}" for index in chosen],
         )
         pictures.append(_decode(codec, latents))
     size = model_config.image_size

@@ -1,7 +1,7 @@
 """Samples latents from a trained transformer."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 
 import torch
@@ -14,6 +14,7 @@ from model_core.diffusion.losses import Denoiser
 from model_core.diffusion.objective import Objective, make_objective
 from model_core.diffusion.parameterisation import FLOW_TIME_SCALE
 from model_core.errors import BadDataError, BadModelError
+from model_core.finite import first_not_finite
 from model_core.sampling.ddim import ddim
 from model_core.sampling.ddpm import ddpm
 from model_core.sampling.euler import euler, heun
@@ -47,8 +48,9 @@ def sample_latents(
     time_shift: float | None = None,
     cache_interval: int = 1,
     on_state: Callable[[SamplerStep], None] = lambda _state: None,
+    names: Sequence[str] | None = None,
 ) -> Latents:
-    """Returns latents drawn under a condition.
+    """Returns latents drawn under a condition, all of them finite numbers.
 
     Args:
         model: The transformer.
@@ -68,11 +70,12 @@ def sample_latents(
         time_shift: Rectified flow's shift of times towards noise (Esser 2024, §5.3.2); none if not given.
         cache_interval: Compute attention and MLPs only in every n-th call of the network and reuse them between; 1 always.
         on_state: Called after each step with the state, for previews.
+        names: What an error calls each sample; its place if not given.
 
     Raises:
         BadDataError: Noise, start and condition do not fit together or hold a number that is not finite, a label is out of range,
             or a number or the sampler makes no sense for this model.
-        BadModelError: The model's objective and schedule do not fit together.
+        BadModelError: The model's objective and schedule do not fit together, or a sample does not come out finite.
         ValueError: Both or neither of guidance_scale and guidance, or a sampler that draws noise without a source.
     """
     if (guidance_scale is None) == (guidance is None):
@@ -104,6 +107,7 @@ def sample_latents(
             x_t = state.x_t
             on_state(state)
             on_step(state.step, state.num_steps)
+    _require_finite(x_t, names, sampler)
     return x_t
 
 
@@ -181,3 +185,14 @@ def _require_latents(noise: Tensor, start: Tensor | None, strength: float, condi
         raise BadDataError(f"latents to start from have shape {list(start.shape)}, the noise {list(noise.shape)}")
     if not bool(torch.isfinite(start).all()):
         raise BadDataError("the latents to start from hold a number that is not finite")
+
+
+def _require_finite(samples: Tensor, names: Sequence[str] | None, sampler: SamplerName) -> None:
+    """Refuses samples that would decode to pictures of nothing."""
+    place = first_not_finite(samples)
+    if place is not None:
+        name = f"sample {place}" if names is None else names[place]
+        raise BadModelError(
+            f"{name} of the model is not finite at the end of sampling by {sampler}",
+            hint="lower the guidance scale or take more steps; where that changes nothing, train with a lower learning rate",
+        )

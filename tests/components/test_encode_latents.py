@@ -138,6 +138,18 @@ def test_a_damaged_codec_is_refused(tmp_path: Path, inputs: dict[str, Path]) -> 
         encode(inputs, tmp_path / "latents", tmp_path / "scratch")
 
 
+def test_latents_that_are_not_finite_are_not_written(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    codec = small_codec()
+    with torch.no_grad():
+        codec.encoder.get_parameter("out.bias").fill_(3e38)
+        codec.encoder.get_parameter("patch.bias").fill_(3e38)
+    save_codec(codec, inputs["codec"])
+    first = Dataset.open(inputs["dataset"]).columns["sha256"][0]
+    with pytest.raises(BadModelError, match=f"encodes picture {first[:16]} .* not finite"):
+        encode(inputs, tmp_path / "latents", tmp_path / "scratch")
+    assert not list((tmp_path / "scratch").iterdir())
+
+
 def test_pictures_that_the_codec_cannot_divide_are_refused(tmp_path: Path, inputs: dict[str, Path]) -> None:
     levels = {"encoder_widths": (4,) * 6, "encoder_blocks": (0,) * 6, "decoder_widths": (4,) * 6, "decoder_blocks": (0,) * 6}
     save_codec(small_codec(downscale=32, **levels), inputs["codec"])

@@ -69,6 +69,23 @@ def test_latents_of_a_wrong_shape_are_refused(shape: tuple[int, ...]) -> None:
         small_codec().decode(torch.zeros(shape))
 
 
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_latents_that_are_no_numbers_are_not_decoded(wrong: float) -> None:
+    latents = torch.zeros(3, 4, 1, 4, 4)
+    latents[1, 2, 0, 3, 3] = wrong
+    with pytest.raises(BadDataError, match="latent to decode is not a finite number: clip 1 of 3"):
+        small_codec().decode(latents)
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_a_codec_that_decodes_to_no_numbers_is_refused(wrong: float) -> None:
+    codec = small_codec()
+    with torch.no_grad():
+        codec.decoder.get_parameter("out.bias").fill_(wrong)
+    with pytest.raises(BadModelError, match="pixels that are not finite"):
+        codec.decode(torch.zeros(1, 4, 1, 4, 4))
+
+
 def test_kl_is_that_of_torch_distributions() -> None:
     mean, log_variance = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
     normal = torch.distributions.Normal(mean, torch.exp(0.5 * log_variance))

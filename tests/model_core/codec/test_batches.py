@@ -15,6 +15,15 @@ def test_every_byte_survives_the_way_to_pixels_and_back() -> None:
     assert torch.equal(to_bytes(frames), images)
 
 
+def test_what_is_no_number_becomes_no_byte() -> None:
+    frames = pictures(2, 8)
+    frames[1, 2, 3, 4] = torch.nan
+    with pytest.raises(BadDataError, match="not a number"):
+        to_bytes(frames)
+    frames[1, 2, 3, 4] = torch.inf
+    assert int(to_bytes(frames)[1, 3, 4, 2]) == 255
+
+
 def test_rescaling_takes_the_mean_of_what_a_pixel_covers() -> None:
     frames = pictures(2, 8)
     assert float(rescale(frames, 2)[1, 2, 0, 3]) == pytest.approx(float(frames[1, 2, 0:2, 6:8].mean()))

@@ -141,6 +141,13 @@ def test_a_codec_with_other_channels_is_refused():
         generate_images(transformer(), model_config(), _codec(3), labels=[0], seeds=[1])
 
 
+def test_weights_that_lead_to_no_numbers_make_no_picture():
+    model = transformer()
+    model.final_layer.linear.bias.data.fill_(3e38)
+    with pytest.raises(BadModelError, match="picture of seed 7 of the model is not finite"):
+        generate_images(model, model_config(), _codec(), labels=[0, 1], seeds=[7, 8], guidance_scale=1.0)
+
+
 def test_progress_counts_steps():
     seen = []
     _generate(batch_size=2, progress=lambda done, total: seen.append((done, total)))

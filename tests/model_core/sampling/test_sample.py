@@ -220,6 +220,25 @@ def test_requests_that_make_no_sense_are_refused(options, message):
         _sample(**options)
 
 
+@pytest.mark.parametrize(("objective", "sampler"), PAIRS)
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_a_sample_that_does_not_come_out_finite_is_refused_by_name(objective, sampler, wrong):
+    model = transformer()
+    whole = model.denoise
+
+    def diverges(x_t, modulations):
+        output = whole(x_t, modulations)
+        output[1, 2] = wrong
+        return output
+
+    model.denoise = diverges
+    with pytest.raises(BadModelError, match=rf"sample 1 .* not finite .* {sampler}") as refused:
+        _sample(objective, sampler=sampler, model=model, guidance_scale=1.0)
+    assert "guidance scale" in refused.value.hint
+    with pytest.raises(BadModelError, match=r"^two of the model"):
+        _sample(objective, sampler=sampler, model=model, guidance_scale=1.0, names=["one", "two", "three"])
+
+
 def test_calls_that_contradict_themselves_are_bugs():
     with pytest.raises(ValueError, match="either guidance_scale or guidance"):
         sample_latents(transformer(), model_config(), noise=latents(), condition=condition(), num_steps=2)
