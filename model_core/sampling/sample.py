@@ -20,7 +20,7 @@ from model_core.sampling.ddpm import ddpm
 from model_core.sampling.euler import euler, heun
 from model_core.sampling.feature_cache import cached_features
 from model_core.sampling.multistep import dpm_solver_pp, unipc
-from model_core.sampling.names import SamplerName, Spacing, fitting_samplers
+from model_core.sampling.names import SamplerName, fitting_samplers
 from model_core.sampling.points import Points, flow_points, part_way, schedule_points
 from model_core.sampling.steps import DrawNoise, SamplerStep, estimator
 from model_core.sampling.tables import TabledNetwork
@@ -85,7 +85,7 @@ def sample_latents(
     condition.require_valid(num_labels=model.config.num_labels, text_dim=model.config.text_dim)
     objective = _objective(model_config, learn_variance=model.config.learn_variance)
     sampler = _fitting(sampler or model_config.sampling.sampler, objective)
-    points = _points(objective, sampler, num_steps, time_shift)
+    points = _points(objective, num_steps, time_shift)
     if start is not None and (strength == 0 or not len(start)):
         return start.clone()
     if not len(noise):
@@ -159,15 +159,17 @@ def _fitting(sampler: SamplerName | None, objective: Objective) -> SamplerName:
     return sampler
 
 
-def _points(objective: Objective, sampler: SamplerName, num_steps: int, time_shift: float | None) -> Points:
-    """Returns the points to visit: DDIM's leading steps, unless the schedule's last step must be visited."""
+def _points(objective: Objective, num_steps: int, time_shift: float | None) -> Points:
+    """Returns the points to visit, the first where training's noise was strongest, as that is what sampling starts from.
+
+    On a schedule those are `trailing` (Lin 2023, arXiv 2305.08891, §3.3): `leading` tells the network of less noise than there
+    is, and of next to none where only one step is taken.
+    """
     if objective.schedule is None:
         return flow_points(num_steps, shift=time_shift)
     if time_shift is not None:
         raise BadDataError(f"a time shift is for rectified flow, this model's objective is {objective.name}")
-    has_signal_at_the_end = float(objective.schedule.alpha_bars[-1]) > 0
-    spacing: Spacing = "leading" if sampler == "ddim" and has_signal_at_the_end else "trailing"
-    return schedule_points(objective.schedule, num_steps, spacing=spacing)
+    return schedule_points(objective.schedule, num_steps, spacing="trailing")
 
 
 def _require_latents(noise: Tensor, start: Tensor | None, strength: float, condition: Condition) -> None:

@@ -425,7 +425,7 @@ def test_a_model_that_draws_no_numbers_is_refused_and_leaves_no_batch(tmp_path):
         seeds=tuple(range(40, 48)),
     )
     inputs = {name: tmp_path / name for name in ("model", "codec")}
-    with pytest.raises(BadModelError, match="picture of seed 40 .* not finite"):
+    with pytest.raises(BadModelError, match=r"picture of seed 40 .* not finite"):
         draw_samples(CONFIG, plan, conditions, inputs, tmp_path / "scratch", lambda done: None)
     assert not list((tmp_path / "scratch").rglob("*.npy"))
 

@@ -65,7 +65,7 @@ def model_config(*, objective: str = "rectified_flow", num_steps: int = 3, guida
     return ModelConfig(
         architecture=ARCHITECTURE.to_dict(),
         objective=objective,
-        noise_schedule=NoiseScheduleId(name="linear", num_timesteps=20) if objective == "epsilon" else None,
+        noise_schedule=None if objective == "rectified_flow" else NoiseScheduleId(name="linear", num_timesteps=20),
         conditioning=Conditioning(labels=list(LABELS), text_encoder=TextEncoderId(name="toy", digest="e" * 64, dim=TEXT_DIM)),
         latent_shape=SHAPE,
         image_size=4,

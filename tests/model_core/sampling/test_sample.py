@@ -1,10 +1,12 @@
 import dataclasses
+import types
 import typing
 
 import pytest
 import torch
 
 from model_core.diffusion.guidance import Guidance
+from model_core.diffusion.parameterisation import noise_from_x0, target
 from model_core.diffusion.schedules import noise_schedule
 from model_core.errors import BadDataError, BadModelError
 from model_core.sampling.names import SamplerName, fitting_samplers
@@ -53,8 +55,8 @@ def test_rectified_flow_is_sampled_by_euler_unless_another_is_asked_for():
 def test_epsilon_is_sampled_by_ddim_unless_another_is_asked_for():
     predict, x_t = _network(3.0, 8), latents(batch=8)
     alpha_bars = noise_schedule("linear", 40).alpha_bars
-    for t in range(35, -1, -5):
-        now, then = float(alpha_bars[t]), float(alpha_bars[t - 5]) if t else 1.0
+    for t in range(39, 0, -5):
+        now, then = float(alpha_bars[t]), float(alpha_bars[t - 5]) if t > 5 else 1.0
         eps = predict(x_t, float(t))
         x_t = then**0.5 * (x_t - (1 - now) ** 0.5 * eps) / now**0.5 + (1 - then) ** 0.5 * eps
     found = _sample("epsilon", noise=latents(batch=8), num_steps=8, guidance_scale=3.0)
@@ -175,8 +177,8 @@ def test_a_schedules_times_count_from_its_own_last_step():
     model = transformer()
     whole = model.denoise
     model.denoise = lambda x_t, modulations: halves.append(len(x_t)) or whole(x_t, modulations)
-    _sample(config=config, model=model, guidance=Guidance(scale=2.0, interval=(0.25, 0.5)), num_steps=4)
-    assert halves == [3, 6, 6, 3]  # steps 30, 20, 10, 0
+    _sample(config=config, model=model, guidance=Guidance(scale=2.0, interval=(0.25, 0.5)), num_steps=8)
+    assert halves == [3, 3, 3, 3, 6, 6, 3, 3]  # steps 39, 34, ..., 4
 
 
 def test_a_time_shift_moves_the_steps_of_rectified_flow_alone():
@@ -185,6 +187,48 @@ def test_a_time_shift_moves_the_steps_of_rectified_flow_alone():
     assert seen == pytest.approx([1000, 900, 750, 500])
     with pytest.raises(BadDataError, match="time shift"):
         _sample("epsilon", time_shift=3.0)
+
+
+def _network_of(objective, *, mean, std):
+    """In place of a network the best one for gaussian data, whatever it predicts: it knows E[x_0 | x_t] and no more."""
+    alpha_bars = noise_schedule("linear", 1000).alpha_bars
+
+    def predict(x_t, timestep, condition):
+        t = float(timestep[0])
+        if objective == "rectified_flow":
+            signal, sigma = 1 - t / 1000, t / 1000
+        else:
+            signal, sigma = float(alpha_bars[int(t)]) ** 0.5, float(1 - alpha_bars[int(t)]) ** 0.5
+        x_0 = mean + signal * std**2 / (signal**2 * std**2 + sigma**2) * (x_t - signal * mean)
+        prediction = "velocity" if objective == "rectified_flow" else objective
+        return target(prediction, x_0, noise_from_x0(x_t, x_0, signal, sigma), signal, sigma)
+
+    return lambda model, timesteps: types.SimpleNamespace(predict=predict)
+
+
+@pytest.mark.parametrize(("objective", "sampler"), PAIRS)
+@pytest.mark.parametrize("num_steps", [1, 2, 3])
+def test_data_that_is_one_point_is_drawn_in_any_number_of_steps(monkeypatch, objective, sampler, num_steps):
+    x_0 = latents(7)
+    monkeypatch.setattr("model_core.sampling.sample.TabledNetwork", _network_of(objective, mean=x_0, std=0.0))
+    config = model_config(objective, num_timesteps=1000)
+    found = _sample(config=config, sampler=sampler, num_steps=num_steps, guidance_scale=1.0)
+    torch.testing.assert_close(found, x_0, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(("objective", "sampler"), PAIRS)
+def test_one_step_goes_from_noise_to_the_mean_of_the_data(monkeypatch, objective, sampler):
+    monkeypatch.setattr("model_core.sampling.sample.TabledNetwork", _network_of(objective, mean=2.0, std=0.5))
+    found = _sample(config=model_config(objective, num_timesteps=1000), sampler=sampler, num_steps=1)
+    torch.testing.assert_close(found, torch.full_like(found, 2.0), atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize(("objective", "sampler"), PAIRS)
+@pytest.mark.parametrize("num_steps", [1, 2, 7])
+def test_every_sampler_begins_where_there_is_most_noise(objective, sampler, num_steps):
+    asked = []
+    _sample(objective, sampler=sampler, num_steps=num_steps, on_state=lambda state: asked.append(state.timestep))
+    assert asked[0] == (1000 if objective == "rectified_flow" else 39)
 
 
 def test_no_samples_and_one_step_are_right_answers():
