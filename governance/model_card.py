@@ -15,7 +15,7 @@ _MEANINGS = {
     "density": "how densely real pictures lie around samples; about 1 for real pictures",
     "coverage": "share of real pictures with a sample near them; higher is better",
     "memorised_share": "share of samples that are suspiciously close to one training picture; lower is better",
-    "memorisation_ratio_median": "distance to the nearest training picture over that to the nearest held-out one; 1 is best",
+    "memorisation_ratio_median": "distance to the nearest training picture over that to a held-out one; well below `real` is bad",
 }
 _NOT_FOR = (
     "Pictures of people, identity documents, medical or safety-relevant use.",

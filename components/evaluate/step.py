@@ -24,7 +24,6 @@ REPORT_FORMAT = "groundswell-evaluation/1"
 _MIN_HOLDOUT = 4
 _CARDS_A_LABEL = 12
 _WORST_PAIRS = 12
-_NUM_NOISE = 128
 _FEATURE_BATCH = 8
 
 
@@ -66,9 +65,7 @@ def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path],
     train = _real_set(dataset, rows["train"], "train", measure)
     holdout = _real_set(dataset, rows["holdout"], "holdout", measure)
     samples = _sample_set(dataset, conditions, drawn, measure)
-    noise = np.random.default_rng(config.seed).integers(
-        0, 256, size=(min(len(drawn), _NUM_NOISE), *drawn.shape[1:]), dtype=np.uint8
-    )
+    noise = np.random.default_rng(config.seed).integers(0, 256, size=drawn.shape, dtype=np.uint8)
     noise_features = measure.features(noise, "looking at noise")
 
     ports.progress.update(0, 1, "computing figures")

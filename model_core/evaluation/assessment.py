@@ -72,7 +72,7 @@ class Compared(Generic[Figure]):
     Attributes:
         samples: Of the samples.
         real: Of real training pictures, as many as there are samples (or all): as good as it gets.
-        noise: Of noise: as bad as it gets.
+        noise: Of noise, as much as there are samples: as bad as it gets.
     """
 
     samples: Figure
@@ -110,6 +110,7 @@ class Assessment:
             "kid_real": self.kid_real.value,
             "kid_noise": self.kid_noise.value,
             "memorisation_ratio_median": self.memorisation.ratio_median,
+            "memorisation_ratio_median_real": self.memorisation.ratio_median_real,
             "memorised_share": self.memorisation.memorised_share,
             "memorised_share_real": self.memorisation.memorised_share_real,
         }
@@ -139,13 +140,15 @@ def assess(
 ) -> Assessment:
     """Computes every figure; the same input gives the same figures.
 
+    Samples drawn for one condition are no independent evidence: intervals resample conditions, and KID leaves out their pairs.
+
     Raises:
         BadDataError: There are too few pictures, or too few labels for category accuracy.
     """
     alike = train.features[_choose_as_many(train, samples, seed)]
     sides = {"samples": samples.features, "real": alike, "noise": noise_features}
     return Assessment(
-        kid=kernel_inception_distance(samples.features, holdout.features, seed=seed),
+        kid=kernel_inception_distance(samples.features, holdout.features, seed=seed, groups_x=samples.conditions),
         kid_real=kernel_inception_distance(train.features, holdout.features, seed=seed),
         kid_noise=kernel_inception_distance(noise_features, holdout.features, seed=seed),
         memorisation=check_memorisation(
@@ -218,6 +221,7 @@ def report_document(assessment: Assessment, samples: PictureSet, train: PictureS
             "memorised_share": rounded(memorisation.memorised_share),
             "memorised_share_real": rounded(memorisation.memorised_share_real),
             "ratio_median": rounded(memorisation.ratio_median),
+            "ratio_median_real": rounded(memorisation.ratio_median_real),
             "features": {
                 "distance_threshold": rounded(memorisation.features.distance_threshold),
                 "ratio_threshold": rounded(memorisation.features.ratio_threshold),

@@ -49,6 +49,7 @@ class SpaceResult:
 
     Attributes:
         samples: Neighbours of the samples.
+        real: Neighbours of the real holdout pictures.
         distance_threshold: Below this distance to the training set ...
         ratio_threshold: ... and below this ratio, a picture counts as memorised.
         flagged: Whether each sample does.
@@ -56,6 +57,7 @@ class SpaceResult:
     """
 
     samples: Neighbours
+    real: Neighbours
     distance_threshold: float
     ratio_threshold: float
     flagged: Bool[np.ndarray, " samples"]
@@ -93,6 +95,11 @@ class MemorisationResult:
     def ratio_median(self) -> float:
         """Median over samples of the ratio of distances, on features."""
         return float(np.median(self.features.samples.ratio))
+
+    @property
+    def ratio_median_real(self) -> float:
+        """The same median over real holdout pictures: what it is where nothing is drawn from memory."""
+        return float(np.median(self.features.real.ratio))
 
     def evidence(self, index: int) -> SpaceResult:
         """Returns the space whose neighbours show best why a sample is suspicious: features, unless only pixels accuse it."""
@@ -173,6 +180,7 @@ def _check_space(
 
     return SpaceResult(
         samples=found,
+        real=real,
         distance_threshold=distance_threshold,
         ratio_threshold=ratio_threshold,
         flagged=flag(found),

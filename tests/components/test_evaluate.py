@@ -319,6 +319,20 @@ def test_fidelity_and_diversity_stand_beside_their_bounds(world):
     assert "FD-EffNetLite0" in html
 
 
+def test_noise_is_measured_on_as_many_pictures_as_there_are_samples(world):
+    world.run(CONFIG.model_copy(update={"num_samples": 136, "batch_size": 68}))
+    written = json.loads((world.root / "evaluation" / "report.json").read_text())
+    assert written["fd_effnet_lite0"]["num"] == {"samples": 136, "real": 16, "noise": 136}
+
+
+def test_the_samples_ratio_of_distances_stands_beside_that_of_real_pictures(world):
+    metrics = world.run().metrics
+    written = json.loads((world.root / "evaluation" / "report.json").read_text())
+    assert written["memorisation"]["ratio_median_real"] == metrics["memorisation_ratio_median_real"] > 0
+    html = (world.root / "evaluation" / "report.html").read_text()
+    assert f"real pictures it is {metrics['memorisation_ratio_median_real']:.3g}" in html
+
+
 def test_a_holdout_too_small_for_radii_has_no_precision(world):
     world.redo_dataset(num_holdout=5)
     metrics = world.run().metrics

@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from model_core.errors import BadDataError
 from model_core.evaluation.assessment import PictureSet, assess, report_document
 from model_core.evaluation.frechet import frechet_of_features
 from model_core.evaluation.kid import kernel_inception_distance
@@ -32,6 +35,40 @@ def test_every_figure_is_the_one_of_its_own_module():
     assert found.kid == kernel_inception_distance(samples.features, holdout.features, seed=0)
     assert found.manifold.samples == manifold_scores(samples.features, holdout.features)
     assert found.fd_effnet_lite0.samples == frechet_of_features(samples.features, holdout.features)
+
+
+def drawn_again(samples, times):
+    """The samples of a model that draws nearly the same picture whenever it is asked for the same."""
+    turn = np.arange(times * len(samples)) % len(samples)
+    jitter = np.random.default_rng(7).normal(0, 0.01, (len(turn), DIM)).astype(np.float32)
+    return replace(
+        samples,
+        images=samples.images[turn],
+        features=samples.features[turn] + jitter,
+        labels=samples.labels[turn],
+        captions=[samples.captions[place] for place in turn],
+        names=[str(place) for place in range(len(turn))],
+        conditions=turn,
+    )
+
+
+def test_samples_of_one_description_are_no_independent_evidence():
+    train, holdout = picture_set(80, 1), picture_set(40, 2)
+    once = picture_set(16, 3)  # drawn as the real pictures are
+    often = drawn_again(once, 8)
+    found, alone = judge(often, train, holdout).kid, judge(once, train, holdout).kid
+    naive = kernel_inception_distance(often.features, holdout.features, seed=0)
+    assert found == kernel_inception_distance(often.features, holdout.features, seed=0, groups_x=often.conditions)
+    assert found.low < 0 < found.high  # as good as real
+    assert found.value == pytest.approx(alone.value, abs=0.05)  # drawing again tells nothing new
+    assert found.high - found.low == pytest.approx(alone.high - alone.low, rel=0.2)
+    assert naive.low > 0
+    assert naive.high - naive.low < 0.7 * (found.high - found.low)
+
+
+def test_descriptions_fewer_than_groups_needed_are_refused():
+    with pytest.raises(BadDataError, match="4 groups"):
+        judge(drawn_again(picture_set(3, 3), 8), picture_set(80, 1), picture_set(40, 2))
 
 
 def test_real_pictures_set_the_floor_and_noise_the_other_end():
@@ -68,7 +105,8 @@ def test_old_names_stay():
         *("kid", "kid_low", "kid_high", "kid_real", "kid_noise"),
         *("category_accuracy", "category_accuracy_low", "category_accuracy_high"),
         *("category_accuracy_chance", "category_accuracy_real"),
-        *("memorisation_ratio_median", "memorised_share", "memorised_share_real"),
+        *("memorisation_ratio_median", "memorisation_ratio_median_real"),
+        *("memorised_share", "memorised_share_real"),
     }
     assert set(document) >= {"metrics", "num_samples", "num_train", "num_holdout", "kid", "memorisation", "category_accuracy"}
     assert {"train_sha256", "train_distance", "holdout_distance", "ratio", "space"} <= set(document["memorisation"]["worst"][0])

@@ -70,6 +70,14 @@ def test_a_model_that_copies_is_told_from_one_that_draws_anew():
     assert fresh.memorised_share <= 0.1
     assert fresh.ratio_median == pytest.approx(1.0, abs=0.2)
     assert copied.memorised_share_real == fresh.memorised_share_real <= 0.1
+    assert copied.ratio_median_real == fresh.ratio_median_real == pytest.approx(fresh.ratio_median, abs=0.1)
+
+
+def test_more_training_than_holdout_pictures_lower_the_ratio_of_honest_samples_and_of_real_pictures_alike():
+    results = [check(pictures(60, 10 + seed), pictures(600, 20 + seed), pictures(60, 30 + seed)) for seed in range(5)]
+    real = np.mean([result.ratio_median_real for result in results])
+    assert real < 0.8
+    assert np.mean([result.ratio_median for result in results]) == pytest.approx(real, abs=0.1)
 
 
 def test_a_holdout_picture_is_not_its_own_neighbour():

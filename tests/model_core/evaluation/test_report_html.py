@@ -41,7 +41,13 @@ def document(caption=HOSTILE, label=HOSTILE):
             "labels": [label, "b"],
             "confusion": [[3, 1], [2, 2]],
         },
-        "memorisation": {"memorised_share": 0.0, "memorised_share_real": 0.05, "ratio_median": 0.9, "worst": [pair]},
+        "memorisation": {
+            "memorised_share": 0.0,
+            "memorised_share_real": 0.05,
+            "ratio_median": 0.9,
+            "ratio_median_real": 0.87,
+            "worst": [pair],
+        },
     }
 
 
