@@ -6,7 +6,7 @@ One step is the same work however it is divided: into parts whose gradients are 
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +14,15 @@ import torch
 from torch import Tensor
 
 from model_core.data.latents import LatentDataset
+from model_core.device import DeviceName, select_device
 from model_core.errors import BadModelError
+from model_core.memory import memory_named
 from model_core.training.batch import Batch, draw_batch, objective_of, require_fit
 from model_core.training.checkpoint import CHECKPOINT_NAME, Checkpoint, CheckpointWriter, read_checkpoint
 from model_core.training.config import TrainingConfig
 from model_core.training.distributed import Distributed, lost_workers_named
 from model_core.training.divergence import divergence
-from model_core.training.precision import DeviceName, ResolvedPrecision, matmul_dtype, resolve_precision, select_device
+from model_core.training.precision import ResolvedPrecision, matmul_dtype, resolve_precision
 from model_core.training.state import TrainingState
 from model_core.training.throughput import MatmulPeak, Throughput, throughput_of, widest_matmul
 from model_core.transformer.config import TransformerConfig
@@ -239,19 +241,11 @@ class _Run:
             )
 
 
-@contextmanager
-def _memory_named(config: TrainingConfig) -> Iterator[None]:
-    """Turns running out of memory into one line."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        text = str(error)
-        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in text:
-            raise
-        raise BadModelError(
-            f"training: a batch of {config.batch_size} in {config.accumulate_steps} part(s) does not fit into memory",
-            hint="lower batch_size, raise accumulate_steps, or turn on activation_checkpointing",
-        ) from error
+def _memory_named(config: TrainingConfig) -> AbstractContextManager[None]:
+    return memory_named(
+        f"training: a batch of {config.batch_size} in {config.accumulate_steps} part(s)",
+        hint="lower batch_size, raise accumulate_steps, or turn on activation_checkpointing",
+    )
 
 
 def _require_same_architecture(checkpoint: Checkpoint, architecture: TransformerConfig, path: Path) -> None:

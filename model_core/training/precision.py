@@ -1,4 +1,4 @@
-"""Where a run computes, and in which precision its matmuls are."""
+"""In which precision a run's matmuls are."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -6,32 +6,14 @@ from typing import Any, Literal
 
 import torch
 
-from model_core.errors import BadModelError
+from model_core.device import DeviceName
 from model_core.training.config import PrecisionName
 
-DeviceName = Literal["auto", "cpu", "cuda"]
+__all__ = ["DeviceName", "ResolvedPrecision", "autocast", "matmul_dtype", "resolve_precision"]
+
 ResolvedPrecision = Literal["float32", "bfloat16"]
 
 _BFLOAT16_UNITS = ("amx_bf16", "avx512_bf16")
-
-
-def select_device(name: DeviceName, *, index: int = 0) -> torch.device:
-    """Returns the device of a process.
-
-    Args:
-        name: `auto` for a GPU where there is one.
-        index: Number of the process on its machine: processes take GPUs in turn.
-
-    Raises:
-        BadModelError: No such device here.
-    """
-    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
-        return torch.device("cpu")
-    if name not in {"auto", "cuda"}:
-        raise BadModelError(f"no device is called {name!r}", hint="choose auto, cpu or cuda")
-    if not torch.cuda.is_available():
-        raise BadModelError("device cuda: torch finds no CUDA GPU on this machine", hint="choose cpu, or auto")
-    return torch.device("cuda", index % torch.cuda.device_count())
 
 
 def resolve_precision(

@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from model_core.errors import BadModelError
-from model_core.training.precision import autocast, matmul_dtype, resolve_precision, select_device
+from model_core.training.precision import autocast, matmul_dtype, resolve_precision
 
 CPU = torch.device("cpu")
 
@@ -33,15 +32,3 @@ def test_matmuls_have_the_precision_and_weights_stay(precision):
     with autocast(precision, CPU):
         assert layer(torch.ones(1, 3)).dtype == matmul_dtype(precision)
     assert layer.weight.dtype == torch.float32
-
-
-def test_devices(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert select_device("auto") == select_device("cpu") == CPU
-    with pytest.raises(BadModelError, match="no CUDA GPU"):
-        select_device("cuda")
-    with pytest.raises(BadModelError, match="no device"):
-        select_device("tpu")  # type: ignore[arg-type]
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert [select_device("auto", index=index).index for index in range(3)] == [0, 1, 0]
