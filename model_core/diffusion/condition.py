@@ -61,6 +61,10 @@ class Condition:
             text_states_mask=None if self.text_states_mask is None else self.text_states_mask[indices],
         )
 
+    def to(self, device: torch.device) -> "Condition":
+        """Returns the conditions with their tensors on a device."""
+        return replace(self, **{name: tensor.to(device) for name, tensor in vars(self).items() if tensor is not None})
+
     def dropped(self, *, labels: Bool[Tensor, "batch"], text: Bool[Tensor, "batch"], num_labels: int) -> "Condition":
         """Returns the conditions without the labels and captions marked True."""
         return replace(self, labels=self.labels.masked_fill(labels, num_labels), text_mask=self.text_mask & ~text)

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from model_core.codec.autoencoder import Codec
 from model_core.codec.batches import to_bytes
+from model_core.device import DeviceName, exact_convolutions, placed, select_device
 from model_core.diffusion.condition import Condition
 from model_core.diffusion.guidance import Guidance
 from model_core.errors import BadDataError, BadModelError
+from model_core.memory import memory_named
 from model_core.sampling.names import SamplerName
 from model_core.sampling.sample import sample_latents
 from model_core.sampling.seeds import noise_source
@@ -55,11 +57,13 @@ def generate_images(
     cache_interval: int = 1,
     text_states: Float[Tensor, "k m features"] | None = None,
     text_states_mask: Bool[Tensor, "k m"] | None = None,
+    device: DeviceName = "auto",
 ) -> UInt8[np.ndarray, "n height width 3"]:
     """Returns one picture a seed.
 
     The network always runs on ``batch_size`` samples, the last batch filled up with copies: the shape of the arithmetic, and
-    with it its rounding, depends neither on how many pictures are made nor on which others are.
+    with it its rounding, depends neither on how many pictures are made nor on which others are. Noise is drawn on the CPU,
+    so a seed starts from the same noise on every device.
 
     Args:
         transformer: The network.
@@ -81,18 +85,16 @@ def generate_images(
         cache_interval: Compute attention and MLPs only in every n-th call of the network; 1 always.
         text_states: States of each caption's tokens, for networks that attend to them.
         text_states_mask: False at places without a token; all have one if not given.
+        device: Where to compute; network and codec are moved there, and afterwards back.
 
     Raises:
         BadDataError: Labels, seeds, captions and starts differ in number, a label is out of range, or a number makes no sense.
-        BadModelError: The codec makes other latents than the model, or a picture does not come out finite.
+        BadModelError: The codec makes other latents than the model, the model makes clips, a picture does not come out finite, a
+            batch does not fit into memory, or there is no such device.
     """
     if batch_size < 1:
         raise BadDataError(f"batch_size is {batch_size}", hint="choose at least 1")
-    if codec.config.latent_channels != model_config.latent_shape[0]:
-        raise BadModelError(
-            f"the codec has {codec.config.latent_channels} latent channels, the model {model_config.latent_shape[0]}",
-            hint="use the codec that the model was trained with",
-        )
+    _require_pictures(model_config, codec)
     num_steps = model_config.sampling.num_steps if num_steps is None else num_steps
     if guidance_scale is None and guidance is None:
         guidance_scale = model_config.sampling.guidance_scale
@@ -102,30 +104,51 @@ def generate_images(
     if start is not None and len(start) != len(seeds):
         raise BadDataError(f"{len(seeds)} seeds for {len(start)} latents to start from")
     num_batches = -(-len(seeds) // batch_size)
-    pictures = []
-    for number, chosen in enumerate(_batches(len(seeds), batch_size)):
-        draw_noise = noise_source([seeds[index] for index in chosen], model_config.latent_shape)
-        latents = sample_latents(
-            transformer,
-            model_config,
-            noise=draw_noise(),
-            condition=condition.rows(torch.tensor(chosen)),
-            num_steps=num_steps,
-            guidance_scale=guidance_scale,
-            on_step=lambda done, total, number=number: progress(number * total + done, num_batches * total),  # type: ignore[misc]
-            sampler=sampler,
-            guidance=guidance,
-            start=None if start is None else start[chosen],
-            strength=strength,
-            draw_noise=draw_noise,
-            time_shift=time_shift,
-            cache_interval=cache_interval,
-            names=[f"the picture of seed {seeds[index]}" for index in chosen],
-        )
-        pictures.append(_decode(codec, latents))
-    size = model_config.image_size
+    where, size, pictures = select_device(device), model_config.image_size, []
+    with (
+        memory_named(f"making {batch_size} pictures of {size}x{size} at a time", hint="lower the batch size"),
+        placed(where, transformer, codec),
+        exact_convolutions(),
+    ):
+        for number, chosen in enumerate(_batches(len(seeds), batch_size)):
+            draw_noise = noise_source([seeds[index] for index in chosen], model_config.latent_shape)
+            latents = sample_latents(
+                transformer,
+                model_config,
+                noise=draw_noise().to(where),
+                condition=condition.rows(torch.tensor(chosen)).to(where),
+                num_steps=num_steps,
+                guidance_scale=guidance_scale,
+                on_step=lambda done, total, number=number: progress(  # type: ignore[misc]
+                    number * total + done, num_batches * total
+                ),
+                sampler=sampler,
+                guidance=guidance,
+                start=None if start is None else start[chosen].to(where),
+                strength=strength,
+                draw_noise=draw_noise,
+                time_shift=time_shift,
+                cache_interval=cache_interval,
+                names=[f"the picture of seed {seeds[index]}" for index in chosen],
+            )
+            pictures.append(_decode(codec, latents))
     found = np.concatenate(pictures) if pictures else np.empty((0, size, size, 3), dtype=np.uint8)
     return found[: len(seeds)]
+
+
+def _require_pictures(model_config: ModelConfig, codec: Codec) -> None:
+    """Refuses a codec that is not the model's, and models whose samples are no pictures."""
+    channels, frames, _, _ = model_config.latent_shape
+    if codec.config.latent_channels != channels:
+        raise BadModelError(
+            f"the codec has {codec.config.latent_channels} latent channels, the model {channels}",
+            hint="use the codec that the model was trained with",
+        )
+    if frames > 1:
+        raise BadModelError(
+            f"the model makes clips of {frames} frames, and only pictures can be made so far",
+            hint="use a model that was trained on pictures; sample_latents gives a clip's latents",
+        )
 
 
 def _batches(count: int, batch_size: int) -> Iterator[list[int]]:
@@ -162,6 +185,6 @@ def _with_states(condition: Condition, transformer: DiT, states: Tensor | None, 
 
 @torch.no_grad()
 def _decode(codec: Codec, latents: Float[Tensor, "n c f h w"]) -> UInt8[np.ndarray, "n height width 3"]:
-    pixels = codec.decode(latents)[:, :, 0]  # the first frame, [n 3 height width]
-    found: np.ndarray = to_bytes(pixels).numpy()
+    pixels = codec.decode(latents).squeeze(2)  # of one frame, [n 3 height width]
+    found: np.ndarray = to_bytes(pixels).cpu().numpy()
     return found

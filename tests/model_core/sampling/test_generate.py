@@ -10,6 +10,7 @@ from model_core.codec.config import CodecConfig
 from model_core.diffusion.guidance import Guidance
 from model_core.errors import BadDataError, BadModelError
 from model_core.sampling.generate import generate_images, load_transformer
+from model_core.sampling.seeds import noise_for_seeds
 from model_core.transformer.model_config import write_model_config
 from model_core.transformer.weights import save_weights
 from tests.model_core.sampling.model import transformer
@@ -138,6 +139,65 @@ def test_requests_that_make_no_sense_are_refused(options, message):
 def test_a_codec_with_other_channels_is_refused():
     with pytest.raises(BadModelError, match="latent channels"):
         generate_images(transformer(), model_config(), _codec(3), labels=[0], seeds=[1])
+
+
+def test_a_model_of_clips_is_refused_rather_than_cut_to_its_first_frame():
+    config = model_config().model_copy(update={"latent_shape": (4, 3, 2, 2)})
+    with pytest.raises(BadModelError, match="clips of 3 frames, and only pictures"):
+        generate_images(transformer(), config, _codec(), labels=[0], seeds=[1])
+
+
+def _gpu_is_full(*_, **__):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+
+@pytest.mark.parametrize("where", ["sample_latents", "_decode"])
+def test_pictures_that_do_not_fit_into_memory_are_named(monkeypatch, where):
+    monkeypatch.setattr(f"model_core.sampling.generate.{where}", _gpu_is_full)
+    with pytest.raises(BadModelError, match="making 3 pictures of 4x4 at a time does not fit into memory") as caught:
+        _generate(batch_size=3)
+    assert "batch size" in caught.value.hint
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(BadModelError, match="no CUDA GPU"):
+        _generate(device="cuda")
+    assert np.array_equal(_generate(device="auto"), _generate(device="cpu"))
+
+
+class _Accelerator:
+    """In the place of a GPU: what is sent there stays here, and is remembered."""
+
+    def __init__(self, monkeypatch):
+        self.sent, self.moved = [], []
+        send, move = torch.Tensor.to, torch.nn.Module.to
+        monkeypatch.setattr("model_core.sampling.generate.select_device", lambda name: self)
+        monkeypatch.setattr(torch.Tensor, "to", lambda x, *a, **k: self.sent.append(x) or x if self in a else send(x, *a, **k))
+        monkeypatch.setattr(
+            torch.nn.Module, "to", lambda m, *a, **k: self.moved.append(m) or m if self in a else move(m, *a, **k)
+        )
+
+
+def test_noise_is_drawn_on_the_cpu_and_sent_with_its_conditions_to_the_device(monkeypatch):
+    base, accelerator = _generate(batch_size=5, text=torch.ones(5, 6)), _Accelerator(monkeypatch)
+    assert np.array_equal(_generate(batch_size=5, text=torch.ones(5, 6), device="cuda"), base)
+    assert [type(module).__name__ for module in accelerator.moved] == ["DiT", "Codec"]
+    noise = noise_for_seeds((1, 2, 3, 4, 5), SHAPE)
+    assert any(torch.equal(sent, noise) for sent in accelerator.sent)
+    assert [len(sent) for sent in accelerator.sent] == [5, 5, 5, 5]  # noise, labels, captions, their marks
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize(("objective", "sampler"), [("rectified_flow", "euler"), ("rectified_flow", "unipc"), ("v", "ddpm")])
+def test_a_gpu_makes_the_pictures_that_the_cpu_makes(objective, sampler):
+    model, codec = transformer(), _codec()
+    options = {"labels": [0, 1, None], "seeds": [1, 2, 3], "text": torch.ones(3, 6), "sampler": sampler}
+    here, there = (
+        generate_images(model, model_config(objective=objective), codec, device=device, **options) for device in ("cpu", "cuda")
+    )
+    assert np.abs(here.astype(int) - there.astype(int)).max() <= 2
+    assert not next(model.parameters()).is_cuda  # back where it was
 
 
 def test_weights_that_lead_to_no_numbers_make_no_picture():
