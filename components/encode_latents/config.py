@@ -2,13 +2,16 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from model_core.device import DeviceName
+
 
 class Config(BaseModel):
-    """How a dataset is encoded; nothing here changes a latent.
+    """How a dataset is encoded; nothing here changes a latent, but for a GPU's rounding.
 
     Attributes:
         batch_size: Pictures encoded at a time.
         shard_size: Items in a shard of latents; also how much is done between two points to resume from.
+        device: `cpu`, `cuda`, or `auto` for a GPU where there is one.
         num_shown: Held-out pictures in `reconstructions.png`.
     """
 
@@ -16,4 +19,5 @@ class Config(BaseModel):
 
     batch_size: int = Field(default=32, ge=1)
     shard_size: int = Field(default=512, ge=1)
+    device: DeviceName = "auto"
     num_shown: int = Field(default=14, ge=1)

@@ -25,8 +25,10 @@ from model_core.data.dataset import Dataset
 from model_core.data.latents import NONE_INDEX, IndexEntry, LatentsConfig, TextEncoderInfo, shard_name, write_index, write_shard
 from model_core.data.media import encode_png
 from model_core.data.split import HOLDOUT, SPLITS, TRAIN
+from model_core.device import exact_convolutions, select_device
 from model_core.errors import BadDataError, BadModelError
 from model_core.finite import first_not_finite
+from model_core.memory import memory_named
 
 FORMAT = "groundswell-latents-report/1"
 _SHOWN_SIDE = 128
@@ -62,10 +64,11 @@ def run(
     Raises:
         IntegrityError: The dataset is not the one that `inputs["validation"]` is about.
         BadDataError: The dataset cannot be opened or a picture cannot be read.
-        BadModelError: The codec is damaged, does not divide the pictures' size, or makes latents that are not finite.
+        BadModelError: The codec is damaged, does not divide the pictures' size, or makes latents that are not finite; a batch
+            does not fit into memory, or there is no such device.
     """
     dataset_digest = require_validated(inputs["dataset"], inputs["validation"])
-    dataset, codec = Dataset.open(inputs["dataset"]), load_codec(inputs["codec"])
+    dataset, codec = Dataset.open(inputs["dataset"]), load_codec(inputs["codec"]).to(select_device(config.device))
     size = dataset.info.image_size
     latent_shape = codec.config.latent_shape(1, size, size)
     encoder = text_encoder or MiniLMEncoder()
@@ -73,7 +76,8 @@ def run(
     parts = []
     for number, start in enumerate(range(0, total, config.shard_size)):
         rows = range(start, min(start + config.shard_size, total))
-        parts.append(_part(codec, dataset, rows, config, ports, number, latent_shape))
+        with memory_named(f"encoding {config.batch_size} pictures of {size}x{size} at a time", hint="lower batch_size"):
+            parts.append(_part(codec, dataset, rows, config, ports, number, latent_shape))
         write_shard(folder, number, parts[-1].latents)
     captions, embeddings = _embed_captions(dataset, encoder, ports)
     latents_config = LatentsConfig(
@@ -128,15 +132,16 @@ def _kept_part(path: Path, shape: tuple[int, ...]) -> _Part | None:
 
 
 @torch.no_grad()
+@exact_convolutions()
 def _encode(codec: Codec, frames: Tensor, digests: Sequence[str]) -> _Part:
-    latents = codec.encode(frames.unsqueeze(2))  # [n c 1 h w]
+    latents = codec.encode(frames.unsqueeze(2).to(codec.device))  # [n c 1 h w]
     if (place := first_not_finite(latents)) is not None:
         raise BadModelError(
             f"the codec encodes picture {digests[place][:16]} of the dataset to numbers that are not finite",
             hint="train the codec again with a lower learning rate, or use the shipped one",
         )
-    reconstruction = codec.decode(latents).squeeze(2)  # [n 3 H W]
-    return _Part(latents=latents, psnr=psnr(frames, reconstruction), ssim=ssim(frames, reconstruction))
+    reconstruction = codec.decode(latents).squeeze(2).to(frames.device)  # [n 3 H W]
+    return _Part(latents=latents.to(frames.device), psnr=psnr(frames, reconstruction), ssim=ssim(frames, reconstruction))
 
 
 def _embed_captions(dataset: Dataset, encoder: TextEncoder, ports: Ports) -> tuple[list[str], Tensor]:

@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from model_core.device import DeviceName
+
 
 class Config(BaseModel):
     """How a codec is built and trained.
@@ -40,6 +42,7 @@ class Config(BaseModel):
         discriminator_width: Channels of its first layer.
         discriminator_layers: Its layers that halve the resolution.
         discriminator_learning_rate: Its rate.
+        device: `cpu`, `cuda`, or `auto` for a GPU where there is one.
         checkpoint_every: Steps between checkpoints.
         seed: Decides weights, batches and noise.
     """
@@ -76,5 +79,6 @@ class Config(BaseModel):
     discriminator_width: int = Field(default=32, ge=1)
     discriminator_layers: int = Field(default=2, ge=1)
     discriminator_learning_rate: float = Field(default=2e-4, gt=0)
+    device: DeviceName = "auto"
     checkpoint_every: int = Field(default=500, ge=1)
     seed: int = Field(default=0, ge=0)

@@ -26,6 +26,7 @@ from model_core.codec.training import CodecProgress, CodecTraining, train_codec
 from model_core.data.dataset import Dataset
 from model_core.data.media import encode_png
 from model_core.data.split import HOLDOUT, SPLITS, TRAIN
+from model_core.device import select_device
 from model_core.errors import BadDataError
 
 FORMAT = "groundswell-codec-report/1"
@@ -39,7 +40,8 @@ def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path],
     Raises:
         IntegrityError: The dataset is not the one that `inputs["validation"]` is about.
         BadDataError: The dataset cannot be opened, lacks a split, or its pictures cannot be cropped as asked.
-        BadModelError: The configuration describes no codec or no loss that fits it, or the checkpoint is damaged.
+        BadModelError: The configuration describes no codec or no loss that fits it, the checkpoint is damaged, a batch does not
+            fit into memory, or there is no such device.
         TrainingDivergedError: The loss is not finite.
     """
     architecture, training = codec_config(config), codec_training(config)
@@ -48,10 +50,16 @@ def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path],
     frames: dict[str, Tensor] = {split: _frames(dataset, split) for split in SPLITS}
     perceptual = _perceptual_loss(config, ports)
     trained = train_codec(
-        architecture, training, frames[TRAIN], scratch=ports.scratch, perceptual=perceptual, report=_reporter(ports)
+        architecture,
+        training,
+        frames[TRAIN],
+        scratch=ports.scratch,
+        perceptual=perceptual,
+        device=config.device,
+        report=_reporter(ports),
     )
     save_codec(trained.codec, folder)
-    measured = _measure(trained.codec, frames, config, folder)
+    measured = _measure(trained.codec.to(select_device(config.device)), frames, config, folder)
     num_parameters = sum(parameter.numel() for parameter in trained.codec.parameters())
     report: dict[str, Any] = {
         "format": FORMAT,
@@ -63,7 +71,7 @@ def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path],
             "licences": list(dataset.info.licences),
             "attribution": dataset.info.attribution,
         },
-        "training": config.model_dump(mode="json"),
+        "training": config.model_dump(mode="json", exclude={"device"}),
         **({} if perceptual is None else {"perceptual": {"network": perceptual.digest, "licence": _weights_licence()}}),
         "num_parameters": num_parameters,
         "final_loss": round(sum(trained.losses[-_LOG_EVERY:]) / len(trained.losses[-_LOG_EVERY:]), 6),

@@ -18,6 +18,7 @@ from model_core.errors import BadModelError, TrainingDivergedError
 
 _ADAM_BETAS = (0.5, 0.9)
 _PREFIX = "discriminator"
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +57,13 @@ class Adversary:
         plan: How it takes part.
         crop_size: Side of the pictures it will judge.
         seed: Decides its first weights.
+        device: Where it computes.
 
     Raises:
         BadModelError: The pictures are too small for it.
     """
 
-    def __init__(self, plan: AdversarialTraining, *, crop_size: int, seed: int) -> None:
+    def __init__(self, plan: AdversarialTraining, *, crop_size: int, seed: int, device: torch.device = _CPU) -> None:
         if crop_size < smallest_side(plan.num_layers):
             raise BadModelError(
                 f"crops of {crop_size} px are too small for a discriminator of {plan.num_layers} layers",
@@ -70,7 +72,7 @@ class Adversary:
         self.plan = plan
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.network = PatchDiscriminator(width=plan.width, num_layers=plan.num_layers).train()
+            self.network = PatchDiscriminator(width=plan.width, num_layers=plan.num_layers).train().to(device)
         self.parameters = dict(self.network.named_parameters())
         self.optimiser = torch.optim.Adam(self.parameters.values(), lr=plan.learning_rate, betas=_ADAM_BETAS)
 

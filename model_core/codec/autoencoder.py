@@ -113,10 +113,14 @@ class Posterior:
         return self.mean
 
     def sample(self, generator: torch.Generator) -> Float[Tensor, "n c h w"]:
-        """Draws by the reparameterisation trick (Kingma & Welling 2013, arXiv 1312.6114, §2.4); a point is its own sample."""
+        """Draws by the reparameterisation trick (Kingma & Welling 2013, arXiv 1312.6114, §2.4); a point is its own sample.
+
+        Args:
+            generator: On the CPU.
+        """
         if self.log_variance is None:
             return self.mean
-        noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device)
+        noise = torch.randn(self.mean.shape, generator=generator).to(self.mean)  # the same on every device
         return self.mean + torch.exp(0.5 * self.log_variance) * noise
 
     def kl(self) -> Float[Tensor, ""]:
@@ -174,6 +178,11 @@ class Codec(nn.Module):
             raise TypeError(f"a compact codec needs a CodecConfig, not a {type(self.config).__name__}")
         self.encoder = Encoder(self.config)
         self.decoder = Decoder(self.config)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the codec computes, and takes what it codes."""
+        return self.latent_mean.device
 
     @property
     def last_weight(self) -> nn.Parameter:

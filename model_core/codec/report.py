@@ -10,6 +10,7 @@ from torch import Tensor
 from model_core.codec.autoencoder import Codec
 from model_core.codec.patch_pca import PatchPCA
 from model_core.codec.quality import psnr, ssim
+from model_core.device import exact_convolutions
 
 _BATCH = 64
 _DIGITS = 4
@@ -35,9 +36,13 @@ class Fidelity:
 
 
 @torch.no_grad()
+@exact_convolutions()
 def reconstruct(codec: Codec, frames: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n 3 H W"]:
-    """Returns pictures after encoding and decoding, a batch at a time."""
-    parts = [codec.decode(codec.encode(part.unsqueeze(2))).squeeze(2) for part in torch.split(frames, _BATCH)]
+    """Returns pictures after encoding and decoding, a batch at a time, wherever the codec is."""
+    parts = [
+        codec.decode(codec.encode(part.unsqueeze(2).to(codec.device))).squeeze(2).to(frames.device)
+        for part in torch.split(frames, _BATCH)
+    ]
     return torch.cat(parts) if parts else frames
 
 

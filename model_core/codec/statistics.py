@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from model_core.codec.autoencoder import Codec
+from model_core.device import exact_convolutions
 from model_core.errors import BadDataError, BadModelError
 
 _BATCH = 64
@@ -53,6 +54,7 @@ def moments(latents: Float[Tensor, "n c h w"]) -> Moments:
 
 
 @torch.no_grad()
+@exact_convolutions()
 def measure(codec: Codec, batches: Iterable[Float[Tensor, "n 3 H W"]]) -> Moments:
     """Returns the moments of the latents of pictures, before normalisation, keeping no more than a batch.
 
@@ -61,7 +63,7 @@ def measure(codec: Codec, batches: Iterable[Float[Tensor, "n 3 H W"]]) -> Moment
     """
     total: Moments | None = None
     for frames in batches:
-        found = moments(codec.posterior(frames).mode())
+        found = moments(codec.posterior(frames.to(codec.device)).mode())
         total = found if total is None else total.merge(found)
     if total is None:
         raise BadDataError("there is no picture to measure latents on", hint="the dataset's training split is empty")

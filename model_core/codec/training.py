@@ -7,6 +7,7 @@ average and the optimiser's moments, so a training that was interrupted ends in 
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -25,10 +26,14 @@ from model_core.codec.losses import LossWeights, codec_loss
 from model_core.codec.patch_pca import fit_patch_pca, initialise_from_pca
 from model_core.codec.perceptual import SIDE_MULTIPLE, PerceptualLoss
 from model_core.codec.statistics import latent_statistics
+from model_core.device import DeviceName, select_device
 from model_core.errors import BadModelError, TrainingDivergedError
+from model_core.memory import memory_named
 
 _ADAM_BETAS = (0.9, 0.99)
+_DETERMINISTIC_CUBLAS = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts; without it sums may run in any order
 _INITIAL_LOG_VARIANCE = -6.0
+_CPU = torch.device("cpu")
 _NOISE_STREAM = 1 << 31  # noise of a step comes from another stream than its crops
 
 
@@ -115,6 +120,7 @@ class CodecTrainer:
         training: How to train.
         frames: Training pictures, square, values in [-1, 1].
         perceptual: The distance of the loss's perceptual term, where that has a weight.
+        device: Where to compute; first weights, crops and noise are drawn on the CPU, the same for every device.
 
     Raises:
         BadDataError: The pictures are not finite, or cannot be cropped as asked.
@@ -127,23 +133,27 @@ class CodecTrainer:
         training: CodecTraining,
         frames: Float[Tensor, "n 3 side side"],
         perceptual: PerceptualLoss | None = None,
+        *,
+        device: torch.device = _CPU,
     ) -> None:
-        self.training = training
+        self.training, self.device = training, device
         self.config = replace(config, latent_mean=(), latent_std=())
         self.config.latent_shape(1, training.crop_size, training.crop_size)
         _check_loss(config, training, perceptual)
-        self.perceptual = perceptual if training.weights.perceptual > 0 else None
+        self.perceptual = perceptual.to(device) if perceptual is not None and training.weights.perceptual > 0 else None
         self.sampler: CropSampler = crop_sampler(
             frames, divisors=training.divisors, crop_size=training.crop_size, batch_size=training.batch_size, seed=training.seed
         )
-        self.codec = _initial_codec(self.config, training, self.sampler)
+        self.codec = _initial_codec(self.config, training, self.sampler).to(device)
         self.ema = {name: tensor.detach().clone() for name, tensor in self.codec.state_dict().items()}
         self.parameters = dict(self.codec.named_parameters())
         self.optimiser = torch.optim.AdamW(
             self.parameters.values(), lr=training.learning_rate, betas=_ADAM_BETAS, weight_decay=0.0
         )
         plan = training.adversarial
-        self.adversary = Adversary(plan, crop_size=training.crop_size, seed=training.seed) if plan is not None else None
+        self.adversary = None
+        if plan is not None:
+            self.adversary = Adversary(plan, crop_size=training.crop_size, seed=training.seed, device=device)
         self.losses: list[float] = []
 
     @property
@@ -160,7 +170,7 @@ class CodecTrainer:
         training, step = self.training, self.num_done
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate_at(step, training)
-        frames = self.sampler.draw(step)  # [n 3 size size]
+        frames = self.sampler.draw(step).to(self.device)  # [n 3 size size]
         generator = generator_for(training.seed, step + _NOISE_STREAM)
         posterior = self.codec.posterior(frames)
         latents = _disturb(posterior.sample(generator), training.latent_noise, generator)
@@ -232,10 +242,10 @@ class CodecTrainer:
             self.adversary.load(tensors)
 
     def finish(self) -> TrainedCodec:
-        """Returns the moving average with the statistics of its latents on all training pictures, every scale."""
+        """Returns the moving average, on the CPU, with the statistics of its latents on all training pictures, every scale."""
         codec = build_codec(self.config)
         codec.load_state_dict(self.ema)
-        mean, std = latent_statistics(codec.eval(), self.sampler.scales)
+        mean, std = latent_statistics(codec.eval().to(self.device), self.sampler.scales)
         finished = build_codec(replace(self.config, latent_mean=mean, latent_std=std))
         finished.load_state_dict(self.ema)
         return TrainedCodec(codec=finished.eval().requires_grad_(requires_grad=False), losses=tuple(self.losses))
@@ -248,6 +258,7 @@ def train_codec(
     *,
     scratch: Path,
     perceptual: PerceptualLoss | None = None,
+    device: DeviceName = "auto",
     report: Callable[[CodecProgress], None] | None = None,
 ) -> TrainedCodec:
     """Trains a codec, going on from the checkpoint in `scratch` where there is one.
@@ -258,15 +269,19 @@ def train_codec(
         frames: Training pictures, square, values in [-1, 1].
         scratch: Where checkpoints lie.
         perceptual: The distance of the loss's perceptual term, where that has a weight.
+        device: Where to compute.
         report: Called after each step.
 
     Raises:
         BadDataError: The pictures are not finite, or cannot be cropped as asked.
-        BadModelError: The checkpoint is damaged, or the loss, the codec and the crops do not fit together.
+        BadModelError: The checkpoint is damaged, the loss, the codec and the crops do not fit together, a batch does not fit into
+            memory, or there is no such device.
         TrainingDivergedError: The loss is not finite.
     """
-    with deterministic_algorithms():
-        trainer = CodecTrainer(config, training, frames, perceptual)
+    where = select_device(device)
+    crops = f"training the codec: a batch of {training.batch_size} crops of {training.crop_size} px"
+    with memory_named(crops, hint="lower batch_size or crop_size"), deterministic_algorithms(where):
+        trainer = CodecTrainer(config, training, frames, perceptual, device=where)
         trainer.restore(scratch)
         while trainer.num_done < training.num_steps:
             loss = trainer.step()
@@ -278,10 +293,12 @@ def train_codec(
 
 
 @contextmanager
-def deterministic_algorithms() -> Iterator[None]:
-    """Has torch refuse algorithms that are not deterministic, and puts things back as they were."""
+def deterministic_algorithms(device: torch.device = _CPU) -> Iterator[None]:
+    """Has torch refuse algorithms that are not deterministic, or on a GPU warn of them, and puts things back as they were."""
     before, warn_only = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(mode=True)
+    if device.type == "cuda":
+        os.environ.setdefault(*_DETERMINISTIC_CUBLAS)
+    torch.use_deterministic_algorithms(mode=True, warn_only=device.type == "cuda")
     try:
         yield
     finally:
@@ -329,5 +346,5 @@ def _disturb(latents: Tensor, strength: float, generator: torch.Generator) -> Te
     if strength == 0.0:
         return latents
     std = latents.detach().std(dim=(0, 2, 3), keepdim=True)  # [1 c 1 1]
-    strengths = strength * torch.rand(len(latents), 1, 1, 1, generator=generator)
-    return latents + strengths * std * torch.randn(latents.shape, generator=generator)
+    strengths = strength * torch.rand(len(latents), 1, 1, 1, generator=generator).to(latents)
+    return latents + strengths * std * torch.randn(latents.shape, generator=generator).to(latents)

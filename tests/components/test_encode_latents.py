@@ -138,6 +138,35 @@ def test_a_damaged_codec_is_refused(tmp_path: Path, inputs: dict[str, Path]) -> 
         encode(inputs, tmp_path / "latents", tmp_path / "scratch")
 
 
+def test_pictures_that_do_not_fit_into_memory_are_named(
+    tmp_path: Path, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    monkeypatch.setattr("model_core.codec.autoencoder.Codec.encode", is_full)
+    with pytest.raises(BadModelError, match="encoding 3 pictures of 16x16 at a time does not fit into memory") as caught:
+        encode(inputs, tmp_path / "latents", tmp_path / "scratch")
+    assert "batch_size" in caught.value.hint
+
+
+def test_a_device_that_is_not_there_is_refused(tmp_path: Path, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for config in (CONFIG.model_copy(update={"device": "cuda"}), CONFIG.model_copy(update={"device": "tpu"})):
+        with pytest.raises(BadModelError, match="device"):
+            run(config, inputs, {"latents": tmp_path / "x"}, ports(tmp_path / "a", Recorder()), text_encoder=LetterEncoder())
+
+
+def test_latents_are_the_same_bytes_on_the_cpu_asked_for_or_not(
+    tmp_path: Path, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    encode(inputs, tmp_path / "auto", tmp_path / "a")
+    out, config = empty(tmp_path / "cpu"), CONFIG.model_copy(update={"device": "cpu"})
+    run(config, inputs, {"latents": out}, ports(tmp_path / "b", Recorder()), text_encoder=LetterEncoder())
+    assert contents(out) == contents(tmp_path / "auto")
+
+
 def test_latents_that_are_not_finite_are_not_written(tmp_path: Path, inputs: dict[str, Path]) -> None:
     codec = small_codec()
     with torch.no_grad():

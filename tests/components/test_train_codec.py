@@ -74,6 +74,17 @@ def test_an_interrupted_step_ends_in_the_same_bytes(tmp_path: Path) -> None:
     assert contents(resumed) == contents(whole)
 
 
+def test_where_it_was_trained_is_no_part_of_a_codec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    inputs = validated_dataset(tmp_path)
+    auto, cpu = empty(tmp_path / "auto"), empty(tmp_path / "cpu")
+    run(SMALL, inputs, {"codec": auto}, ports(tmp_path / "a", Recorder()))
+    run(SMALL.model_copy(update={"device": "cpu"}), inputs, {"codec": cpu}, ports(tmp_path / "b", Recorder()))
+    assert contents(auto) == contents(cpu)
+    with pytest.raises(BadModelError, match="no CUDA GPU"):
+        run(SMALL.model_copy(update={"device": "cuda"}), inputs, {"codec": cpu}, ports(tmp_path / "c", Recorder()))
+
+
 def test_a_dataset_that_changed_after_validation_is_refused(tmp_path: Path) -> None:
     inputs = validated_dataset(tmp_path)
     (inputs["dataset"] / "added.txt").write_text("new")

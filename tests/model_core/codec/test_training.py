@@ -85,6 +85,40 @@ def test_training_leaves_torch_as_it_was(tmp_path: Path) -> None:
     assert not torch.are_deterministic_algorithms_enabled()
 
 
+@pytest.mark.parametrize("where", ["model_core.codec.autoencoder.Codec.pixels", "model_core.codec.statistics.moments"])
+def test_crops_that_do_not_fit_into_memory_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    def is_full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    monkeypatch.setattr(where, is_full)
+    with pytest.raises(BadModelError, match="batch of 4 crops of 8 px does not fit into memory") as caught:
+        train_codec(small_config(), small_training(), pictures(6, 16), scratch=tmp_path)
+    assert "batch_size" in caught.value.hint
+
+
+def test_a_device_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(BadModelError, match="no CUDA GPU"):
+        train_codec(small_config(), small_training(), pictures(6, 16), scratch=tmp_path, device="cuda")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_gpu_trains_the_codec_that_the_cpu_trains(tmp_path: Path) -> None:
+    training = small_training(adversarial=AdversarialTraining(start_step=2, width=2, num_layers=1))
+    trained = {}
+    for device in ("cpu", "cuda"):
+        (tmp_path / device).mkdir()
+        trained[device] = train_codec(
+            small_config(),
+            training,
+            pictures(6, 16),
+            scratch=tmp_path / device,
+            device=device,  # type: ignore[arg-type]
+        )
+    assert trained["cuda"].losses == pytest.approx(trained["cpu"].losses, rel=0.02)
+    assert trained["cuda"].codec.device == torch.device("cpu")
+
+
 def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     one = train_codec(small_config(), small_training(), pictures(6, 16), scratch=tmp_path)
