@@ -17,6 +17,7 @@ from infra.home import Home
 from infra.lineage import record_event
 from infra.source_digest import lock_digest, source_digest
 from infra.tables import assets
+from model_core.device import DeviceName
 from model_core.sampling.names import SamplerName
 from pipelines.recorded import OnView, recorded_run, shown
 
@@ -37,6 +38,8 @@ class GenerateRequest:
         num_steps: Sampling steps; the model's own where it is not given.
         guidance_scale: Strength of guidance; the model's own where it is not given.
         sampler: How to go from noise to a picture; the model's own way where it is not given.
+        batch_size: Pictures at a time; the step's own number where it is not given.
+        device: Where to compute: `cpu`, `cuda`, or `auto` for a GPU where there is one.
         out: The folder for the pictures.
     """
 
@@ -48,6 +51,8 @@ class GenerateRequest:
     num_steps: int | None = None
     guidance_scale: float | None = None
     sampler: SamplerName | None = None
+    batch_size: int | None = None
+    device: DeviceName = "auto"
     out: Path
 
 
@@ -120,6 +125,8 @@ def _config(request: GenerateRequest) -> dict[str, Any]:
         "num_steps": request.num_steps,
         "guidance_scale": request.guidance_scale,
         "sampler": request.sampler,
+        "batch_size": request.batch_size,
+        "device": request.device,
     }
     return {key: value for key, value in given.items() if value is not None}
 

@@ -2,6 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from model_core.device import DeviceName
 from model_core.sampling.names import SamplerName
 
 
@@ -18,6 +19,7 @@ class Config(BaseModel):
         feature_size: Side in pixels to which pictures are resized before the feature extractor.
         max_real: Most pictures used of either split, chosen by seed.
         num_resamples: Resamples behind each interval.
+        device: Where samples are drawn and features taken: `cpu`, `cuda`, or `auto` for a GPU where there is one.
         category_accuracy: Whether to judge the categories of samples; needs a dataset with two labels or more.
     """
 
@@ -32,4 +34,5 @@ class Config(BaseModel):
     feature_size: int = Field(default=160, ge=32, le=512, multiple_of=32)
     max_real: int = Field(default=5000, ge=8, le=50_000)
     num_resamples: int = Field(default=1000, ge=100, le=100_000)
+    device: DeviceName = "auto"
     category_accuracy: bool = True

@@ -140,7 +140,10 @@ def draw_samples(
     Raises:
         BadModelError: Model or codec cannot be used, or a sample does not come out finite.
     """
-    settings = {"plan": [plan.num_steps, plan.guidance_scale, dict(plan.inputs)], "config": config.model_dump()}
+    settings = {
+        "plan": [plan.num_steps, plan.guidance_scale, dict(plan.inputs)],
+        "config": config.model_dump(exclude={"device"}),
+    }
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     folder = scratch / f"samples-{key[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -151,7 +154,7 @@ def draw_samples(
         path = folder / f"{start:06d}.npy"
         pictures = _read_batch(path, chosen.stop - start)
         if pictures is None:
-            generator = generator or _open_generator(plan, conditions, inputs, config.batch_size)
+            generator = generator or _open_generator(config, plan, conditions, inputs)
             pictures = generator(chosen)
             partial = path.with_suffix(".partial")
             with partial.open("wb") as file:
@@ -163,13 +166,15 @@ def draw_samples(
 
 
 def _open_generator(
-    plan: SamplingPlan, conditions: Conditions, inputs: Mapping[str, Path], batch_size: int
+    config: Config, plan: SamplingPlan, conditions: Conditions, inputs: Mapping[str, Path]
 ) -> Callable[[slice], Pictures]:
     from model_core.codec.io import load_codec
+    from model_core.device import select_device
     from model_core.sampling.generate import generate_images, load_transformer
 
+    where = select_device(config.device)
     transformer, model_config = load_transformer(inputs["model"])
-    codec = load_codec(inputs["codec"])
+    transformer, codec = transformer.to(where), load_codec(inputs["codec"]).to(where)  # once, and not for each batch
     text = conditions.text if transformer.config.text_dim else None
 
     def generate(chosen: slice) -> Pictures:
@@ -185,7 +190,8 @@ def _open_generator(
             num_steps=plan.num_steps,
             guidance_scale=plan.guidance_scale,
             sampler=plan.sampler,
-            batch_size=batch_size,
+            batch_size=config.batch_size,
+            device=config.device,
         )
 
     return generate

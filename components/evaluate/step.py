@@ -12,6 +12,7 @@ from components.evaluate.config import Config
 from components.evaluate.samples import Conditions, Pictures, SamplingPlan, draw_samples, holdout_conditions, plan_sampling
 from components.ports import Ports, StepReport
 from model_core.data.dataset import Dataset
+from model_core.device import select_device
 from model_core.errors import BadDataError
 from model_core.evaluation.assessment import Assessment, PictureSet, assess, report_document
 from model_core.evaluation.features import FEATURES_NAME, WEIGHTS_LICENCE, WEIGHTS_SHA256, FeatureExtractor, open_extractor
@@ -51,7 +52,7 @@ def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path],
     # Fails early, before minutes of sampling, if the weights are not what they should be.
     ports.progress.update(0, 1, "preparing the feature extractor")
     kept = ports.cache or ports.scratch
-    extractor = open_extractor(kept / "weights", input_size=config.feature_size)
+    extractor = open_extractor(kept / "weights", input_size=config.feature_size).to(select_device(config.device))
 
     drawn = draw_samples(
         config,

@@ -2,6 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from model_core.device import DeviceName
 from model_core.sampling.names import SamplerName
 
 
@@ -15,6 +16,7 @@ class Config(BaseModel):
         num_steps: Steps of the sampler; the model's default if not given.
         guidance_scale: How strongly the request is followed; the model's default if not given.
         batch_size: Pictures at a time.
+        device: `cpu`, `cuda`, or `auto` for a GPU where there is one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -25,3 +27,4 @@ class Config(BaseModel):
     num_steps: int | None = Field(default=None, ge=1, le=10_000)
     guidance_scale: float | None = Field(default=None, allow_inf_nan=False)
     batch_size: int = Field(default=8, ge=1, le=4096)
+    device: DeviceName = "auto"

@@ -60,7 +60,8 @@ def run(
 
     Raises:
         BadDataError: The request is malformed, empty, or names a label that the model does not know.
-        BadModelError: The package is damaged or needs another text encoder.
+        BadModelError: The package is damaged or needs another text encoder, a picture does not come out finite, or a batch does
+            not fit into memory.
     """
     request = read_request(inputs["request"] / REQUEST_NAME)
     transformer, model_config = load_transformer(inputs["package"])
@@ -80,6 +81,7 @@ def run(
         guidance_scale=config.guidance_scale,
         sampler=config.sampler,
         batch_size=config.batch_size,
+        device=config.device,
         progress=lambda done, total: ports.progress.update(done, total, "making pictures"),
     )
     media = _write_media(images, seeds, request.label, outputs["media"])

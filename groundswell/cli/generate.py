@@ -9,6 +9,7 @@ import click
 from groundswell.cli.context import Command, Invocation, pass_invocation
 from groundswell.cli.live import run_display
 from groundswell.cli.output import echo_facts, echo_json, echo_table, format_duration, heading, shown_path
+from model_core.device import DeviceName
 from model_core.sampling.names import SamplerName
 
 _MAX_IMAGES = 10_000
@@ -47,6 +48,16 @@ _MAX_IMAGES = 10_000
     "--sampler", type=click.Choice(get_args(SamplerName)), help="How to go from noise to a picture.  [default: the model's own]"
 )
 @click.option("--guidance-scale", metavar="X", type=float, help="Strength of guidance.  [default: the model's own]")
+@click.option(
+    "--batch-size", metavar="N", type=click.IntRange(1, 4096), help="Pictures at a time: fewer take less memory.  [default: 8]"
+)
+@click.option(
+    "--device",
+    type=click.Choice(get_args(DeviceName)),
+    default="auto",
+    show_default=True,
+    help="Where to compute; auto is a GPU where there is one.",
+)
 @click.option("--out", metavar="DIR", type=click.Path(path_type=Path), required=True, help="The folder for the PNG files.")
 @pass_invocation
 def command(
@@ -59,6 +70,8 @@ def command(
     num_steps: int | None,
     guidance_scale: float | None,
     sampler: SamplerName | None,
+    batch_size: int | None,
+    device: DeviceName,
     out: Path,
 ) -> None:
     """Make pictures with MODEL, which is name/version or name@alias.
@@ -81,6 +94,8 @@ def command(
         num_steps=num_steps,
         guidance_scale=guidance_scale,
         sampler=sampler,
+        batch_size=batch_size,
+        device=device,
         out=out,
     )
     with run_display(keep=invocation.as_json or not sys.stdout.isatty()) as display:

@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model_core.device import exact_convolutions
 from model_core.errors import BadDataError, BadModelError
 from model_core.evaluation.convert_weights import EXIT_DIGEST_DIFFERS
 
@@ -142,6 +143,11 @@ class FeatureExtractor(nn.Module):
         recipe = f"{FEATURES_NAME} {TENSORS_SHA256} bicubic {self.input_size} ({_PIXEL_CENTRE}, {_PIXEL_SCALE})"
         return hashlib.sha256(recipe.encode()).hexdigest()
 
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return next(self.parameters()).device
+
     def forward(self, pixels: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n 1280"]:
         """Maps pixels in 0..255 to features."""
         size = (self.input_size, self.input_size)
@@ -151,6 +157,7 @@ class FeatureExtractor(nn.Module):
         return activations.mean(dim=(2, 3))
 
     @torch.inference_mode()
+    @exact_convolutions()
     def extract(
         self,
         images: UInt8[np.ndarray, "n height width 3"],
@@ -158,7 +165,7 @@ class FeatureExtractor(nn.Module):
         batch_size: int = 8,
         on_batch: Callable[[int], None] | None = None,
     ) -> Float[np.ndarray, "n 1280"]:
-        """Returns the features of pictures, float32.
+        """Returns the features of pictures, float32, computed wherever the network is.
 
         Args:
             images: Pictures, 8 bits a channel.
@@ -172,8 +179,8 @@ class FeatureExtractor(nn.Module):
             raise BadDataError(f"pictures must be uint8 [n height width 3], not {images.dtype} {list(images.shape)}")
         batches = []
         for start in range(0, len(images), batch_size):
-            pixels = torch.from_numpy(np.ascontiguousarray(images[start : start + batch_size])).float()
-            batches.append(self(rearrange(pixels, "n height width rgb -> n rgb height width")).numpy())
+            pixels = torch.from_numpy(np.ascontiguousarray(images[start : start + batch_size])).to(self.device).float()
+            batches.append(self(rearrange(pixels, "n height width rgb -> n rgb height width")).cpu().numpy())
             if on_batch:
                 on_batch(min(start + batch_size, len(images)))
         features = np.concatenate(batches) if batches else np.zeros((0, FEATURE_DIM), np.float32)

@@ -106,6 +106,7 @@ class StandIn:
     """In the place of latents and transformer: draws what is asked for, and counts the calls."""
 
     def __init__(self, dataset_folder):
+        self.devices = []
         self.calls, self.draw = [], lambda label, seed: picture("cold" if label == 0 else "hot", 1000 + seed)
         self.dataset_folder, self.text_dim = dataset_folder, 4
         outer = self
@@ -130,15 +131,31 @@ class StandIn:
         self.LatentDataset = LatentDataset
 
     def load_transformer(self, folder):
-        return types.SimpleNamespace(config=types.SimpleNamespace(text_dim=self.text_dim)), None
+        model = torch.nn.Module()
+        model.config = types.SimpleNamespace(text_dim=self.text_dim)
+        return model, None
 
     def load_codec(self, folder):
-        return None
+        return torch.nn.Module()
 
     def generate_images(
-        self, transformer, model_config, codec, *, labels, text, text_mask, seeds, num_steps, guidance_scale, sampler, batch_size
+        self,
+        transformer,
+        model_config,
+        codec,
+        *,
+        labels,
+        text,
+        text_mask,
+        seeds,
+        num_steps,
+        guidance_scale,
+        sampler,
+        batch_size,
+        device,
     ):
         assert len(labels) == len(seeds) <= batch_size
+        self.devices.append(device)
         assert (text is None) == (text_mask is None) == (self.text_dim == 0)
         self.calls.append((tuple(seeds), num_steps, guidance_scale))
         return np.stack([self.draw(label, seed) for label, seed in zip(labels, seeds, strict=True)])
@@ -221,6 +238,17 @@ def test_evaluation_is_the_same_each_time_and_draws_once(world):
     world.run(output="again")
     assert len(world.stand_in.calls) == 2
     assert file_digests(world.root / "evaluation") == file_digests(world.root / "again")
+
+
+def test_samples_are_drawn_where_it_is_asked_for_and_not_again_elsewhere(world, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    world.run()
+    assert world.stand_in.devices == ["auto", "auto"]
+    world.run(CONFIG.model_copy(update={"device": "cpu"}), output="cpu")
+    assert len(world.stand_in.calls) == 2
+    assert file_digests(world.root / "evaluation") == file_digests(world.root / "cpu")
+    with pytest.raises(BadModelError, match="no CUDA GPU"):
+        world.run(CONFIG.model_copy(update={"device": "cuda"}), output="cuda")
 
 
 def test_killed_evaluation_resumes_after_the_last_batch(world):

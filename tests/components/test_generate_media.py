@@ -157,6 +157,15 @@ def test_the_sampler_asked_for_is_the_one_that_draws(package, tmp_path):
     assert (other / "media.json").read_bytes() != (usual / "media.json").read_bytes()
 
 
+def test_the_device_asked_for_is_the_one_that_draws(package, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    usual, _ = _run(package, tmp_path, {"label": "squares"}, name="usual")
+    cpu, _ = _run(package, tmp_path, {"label": "squares"}, name="cpu", device="cpu")
+    assert (cpu / "media.json").read_bytes() == (usual / "media.json").read_bytes()
+    with pytest.raises(BadModelError, match="no CUDA GPU"):
+        _run(package, tmp_path, {"label": "squares"}, name="cuda", device="cuda")
+
+
 def test_a_sampler_that_the_model_cannot_have_is_refused(package, tmp_path):
     with pytest.raises(BadDataError, match="ddpm cannot sample"):
         _run(package, tmp_path, {"label": "squares"}, sampler="ddpm")
