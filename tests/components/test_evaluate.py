@@ -15,21 +15,14 @@ from PIL import Image
 from pydantic import ValidationError
 
 from components.evaluate.config import Config
-from components.evaluate.samples import Conditions, SamplingPlan, draw_samples
 from components.evaluate.step import run
 from components.ports import Ports
 from governance.digest import file_digests, tree_digest
 from governance.errors import IntegrityError
-from model_core.codec.io import save_codec
 from model_core.data.dataset import Dataset, DatasetInfo
 from model_core.data.manifest import Row, write_manifest
 from model_core.errors import BadDataError, BadModelError
 from model_core.evaluation.features import FeatureExtractor, convert_weights
-from model_core.transformer.dit import DiT
-from model_core.transformer.model_config import write_model_config
-from model_core.transformer.weights import save_weights
-from tests.model_core.codec.small import small_codec
-from tests.model_core.toy_latents import ARCHITECTURE, model_config
 
 SIZE = 16
 CODEC_DIGEST = "c" * 64
@@ -448,28 +441,6 @@ def test_unusable_model_config_is_refused(world, content):
     (world.root / "model" / "config.json").write_text(content)
     with pytest.raises(BadModelError, match=r"config\.json"):
         world.run()
-
-
-def test_a_model_that_draws_no_numbers_is_refused_and_leaves_no_batch(tmp_path):
-    for name in ("model", "codec", "scratch"):
-        (tmp_path / name).mkdir()
-    model = DiT(ARCHITECTURE, generator=torch.Generator().manual_seed(0))
-    model.final_layer.linear.bias.data.fill_(3e38)
-    save_weights(dict(model.named_parameters()), tmp_path / "model")
-    write_model_config(model_config(), tmp_path / "model")
-    save_codec(small_codec(), tmp_path / "codec")
-    plan = SamplingPlan(num_steps=2, guidance_scale=2.0, sampler=None, model={}, inputs={})
-    conditions = Conditions(
-        rows=np.arange(8),
-        labels=np.arange(8) % 2,
-        text=None,
-        has_text=torch.zeros(8, dtype=torch.bool),
-        seeds=tuple(range(40, 48)),
-    )
-    inputs = {name: tmp_path / name for name in ("model", "codec")}
-    with pytest.raises(BadModelError, match=r"picture of seed 40 .* not finite"):
-        draw_samples(CONFIG, plan, conditions, inputs, tmp_path / "scratch", lambda done: None)
-    assert not list((tmp_path / "scratch").rglob("*.npy"))
 
 
 def test_pictures_of_another_size_are_refused(world):

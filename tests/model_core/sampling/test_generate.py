@@ -170,13 +170,14 @@ class _Accelerator:
     """In the place of a GPU: what is sent there stays here, and is remembered."""
 
     def __init__(self, monkeypatch):
-        self.sent, self.moved = [], []
-        send, move = torch.Tensor.to, torch.nn.Module.to
-        monkeypatch.setattr("model_core.sampling.generate.select_device", lambda name: self)
-        monkeypatch.setattr(torch.Tensor, "to", lambda x, *a, **k: self.sent.append(x) or x if self in a else send(x, *a, **k))
-        monkeypatch.setattr(
-            torch.nn.Module, "to", lambda m, *a, **k: self.moved.append(m) or m if self in a else move(m, *a, **k)
-        )
+        self.sent, self.moved, device = [], [], torch.device("cuda", 0)
+
+        def keeping(to, kept):
+            return lambda x, *args, **options: kept.append(x) or x if args and args[0] is device else to(x, *args, **options)
+
+        monkeypatch.setattr("model_core.sampling.generate.select_device", lambda name: device)
+        monkeypatch.setattr(torch.Tensor, "to", keeping(torch.Tensor.to, self.sent))
+        monkeypatch.setattr(torch.nn.Module, "to", keeping(torch.nn.Module.to, self.moved))
 
 
 def test_noise_is_drawn_on_the_cpu_and_sent_with_its_conditions_to_the_device(monkeypatch):
