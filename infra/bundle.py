@@ -11,6 +11,7 @@ from sqlalchemy import Connection, select
 
 from governance.bundle import content
 from governance.bundle.verify import CHECKPOINT
+from governance.data_card import data_card
 from governance.errors import IntegrityError
 from governance.lineage import LineageGraph
 from governance.lineage_report.html import render_html
@@ -81,6 +82,7 @@ def export_bundle(home: Home, subject: str, output: Path, *, actor: str, media: 
         content.LINEAGE: content.lineage_json(report.events),
         content.REPORT: render_html(report).encode(),
         content.VERIFIER: content.verifier(),
+        **({content.DATA_CARD: data_card(report).encode()} if report.data else {}),
         **_documents(home, report),
         **{content.statement_name(kind, digest): envelope.encode() for digest, (kind, envelope) in statements.items()},
     }

@@ -16,6 +16,7 @@ from governance.errors import BadRecordError
 
 EXPORTED = "bundle.exported"
 LINEAGE, REPORT, VERIFIER, PUBLIC_KEY = "lineage.json", "report.html", "verify.py", "public_key.pem"
+DATA_CARD = "DATA_CARD.md"
 _STATEMENT_FOLDERS = {"approval": "approvals", "provenance": "attestations"}
 _MOMENT = (1980, 1, 1, 0, 0, 0)
 
@@ -86,6 +87,7 @@ def write_zip(target: IO[bytes], files: Mapping[str, bytes]) -> None:
 
 
 __all__ = [
+    "DATA_CARD",
     "ENTRIES",
     "EXPORTED",
     "LINEAGE",

@@ -9,7 +9,7 @@ import click
 
 from groundswell.cli.context import Group, Invocation, pass_invocation
 from groundswell.cli.live import run_display, task_progress
-from groundswell.cli.output import echo_facts, echo_json, echo_table, format_size, heading, shorten, shown_path
+from groundswell.cli.output import echo_facts, echo_json, echo_table, format_size, heading, shorten, shown_path, write_whole
 from groundswell.cli.problem import CommandError, Problem, tell_problem
 
 if TYPE_CHECKING:
@@ -140,6 +140,38 @@ def show(invocation: Invocation, folder: Path, output: Path | None, split: str |
         )
     write_contact_sheet(Dataset.open(folder), sheet, split=split)
     _tell_dataset(invocation, folder, {"contact_sheet": sheet.absolute()})
+
+
+@command.command(
+    "card", examples=("groundswell data card data/openmoji -o DATA_CARD.md", "groundswell data card groundswell-dit/1")
+)
+@click.argument("subject")
+@click.option(
+    "-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="The file to write.  [default: standard output]"
+)
+@pass_invocation
+def card(invocation: Invocation, subject: str, output: Path | None) -> None:
+    """Write the data card of SUBJECT: which data are behind it, whose they are, and on which terms.
+
+    SUBJECT is a dataset's folder or digest, a model (name/version or name@alias), a run's id, or a picture that was made here.
+    The card says what is on record, and `unknown` where nothing is.
+    """
+    from governance.data_card import data_card
+    from infra.lineage_report import build_report
+    from infra.lineage_subjects import resolve_subject
+
+    home = invocation.open_home()
+    report = build_report(home.database, resolve_subject(home.database, subject), home=home.path)
+    text = data_card(report)
+    if output is not None:
+        write_whole(output, text)
+    if invocation.as_json:
+        datasets = [source.subject for source in report.data]
+        echo_json({"subject": report.subject, "datasets": datasets, "file": output.absolute() if output else None, "card": text})
+    elif output is None:
+        click.echo(text, nl=False)
+    else:
+        click.echo(f"data card of {report.subject} written to {shown_path(output.absolute())}")
 
 
 def _tell_dataset(invocation: Invocation, folder: Path, extra: dict[str, Path]) -> None:

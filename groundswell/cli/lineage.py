@@ -1,7 +1,6 @@
 """`groundswell lineage`: where something came from."""
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from groundswell.cli.context import Command, Invocation, pass_invocation
-from groundswell.cli.output import echo_facts, echo_json, heading, printable, shown_path
+from groundswell.cli.output import echo_facts, echo_json, heading, printable, shown_path, write_whole
 from groundswell.cli.problem import EXIT_INTEGRITY, Problem, tell_problem
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def command(invocation: Invocation, subject: str, form: str, output: Path | None
     if output is None:
         output = home.reports / f"{_file_name(content.subject)}.html" if form == "html" else _STDOUT
     if output != _STDOUT:
-        _write(output, _render(content, form))
+        write_whole(output, _render(content, form))
     if invocation.as_json:
         echo_json(_document(content, form, output))
     elif output == _STDOUT:
@@ -116,17 +115,6 @@ def _print_summary(content: "ReportContent", output: Path) -> None:
 
 def _sentences(content: "ReportContent") -> list[str]:
     return ["".join(phrase.text for phrase in sentence) for sentence in content.summary]
-
-
-def _write(output: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f".{output.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, output)  # noqa: PTH105 - atomic on purpose
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _file_name(subject: str) -> str:

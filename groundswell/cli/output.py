@@ -4,6 +4,7 @@ Everything that came from outside passes `printable`, so that no name or message
 """
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -212,3 +213,14 @@ def _encode(value: object) -> Any:
     if hasattr(value, "item"):
         return value.item()
     raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def write_whole(output: Path, text: str) -> None:
+    """Writes a file whole or not at all, with the folders that it needs."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_name(f".{output.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, output)  # noqa: PTH105 - atomic on purpose
+    finally:
+        partial.unlink(missing_ok=True)

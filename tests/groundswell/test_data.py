@@ -116,3 +116,17 @@ def test_a_dataset_that_fails_the_suite_names_its_rows(
     assert "4.png" not in again.stdout
     assert again.stderr.splitlines()[-2:] == ["error: validation failed: row 3 (3.png)", "hint: see the list"]
     assert [run["status"] for run in cli("--home", home.path, "--json", "runs", "list").document["runs"]] == ["failed", "failed"]
+
+
+def test_the_data_card_of_a_dataset_goes_to_a_file_or_to_standard_output(
+    cli: Cli, home: Home, pictures: Path, tmp_path: Path
+) -> None:
+    out, card = tmp_path / "dataset", tmp_path / "deep" / "DATA_CARD.md"
+    assert cli("--home", home.path, "data", "import", pictures, "--out", out, "--size", 16).exit_code == 0
+    printed = cli("--home", home.path, "data", "card", out)
+    assert printed.exit_code == 0, printed.stderr
+    assert printed.stdout.startswith("# Data card\n")
+    assert cli("--home", home.path, "data", "card", out, "-o", card).exit_code == 0
+    assert card.read_text(encoding="utf-8") == printed.stdout
+    document = cli("--home", home.path, "--json", "data", "card", out).document
+    assert (document["card"], document["datasets"]) == (printed.stdout, [document["subject"]])

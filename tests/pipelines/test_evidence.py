@@ -38,7 +38,8 @@ def test_a_models_bundle_convinces_with_the_key_alone(home: Path, trained: Train
     exported = call(home, "--json", "bundle", "export", version, "-o", bundle)
     assert exported.exit_code == 0, exported.stderr
     files = read_bundle(bundle)
-    assert {"MODEL_CARD.md", "mlbom.cdx.json", "report.html", "lineage.json"} < set(files)
+    assert {"MODEL_CARD.md", "DATA_CARD.md", "mlbom.cdx.json", "report.html", "lineage.json"} < set(files)
+    assert b"CC0" in files["DATA_CARD.md"]
     entries = [json.loads(json.loads(line)["entry"]) for line in files["entries.jsonl"].splitlines()]
     actions = {entry["action"] for entry in entries}
     assert {"dataset.imported", "step.completed", "model.registered", "identity.created", "key.created"} < actions
