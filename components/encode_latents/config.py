@@ -15,7 +15,7 @@ class Config(BaseModel):
         num_shown: Held-out pictures in `reconstructions.png`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     batch_size: int = Field(default=32, ge=1)
     shard_size: int = Field(default=512, ge=1)

@@ -23,7 +23,7 @@ class Config(BaseModel):
         category_accuracy: Whether to judge the categories of samples; needs a dataset with two labels or more.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     num_samples: int = Field(default=256, ge=8, le=100_000)
     sampler: SamplerName | None = None

@@ -19,12 +19,12 @@ class Config(BaseModel):
         device: `cpu`, `cuda`, or `auto` for a GPU where there is one.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     num_images: int = Field(default=4, ge=1, le=10_000)
     seed: int = Field(default=0, ge=0)
     sampler: SamplerName | None = None
     num_steps: int | None = Field(default=None, ge=1, le=10_000)
-    guidance_scale: float | None = Field(default=None, allow_inf_nan=False)
+    guidance_scale: float | None = None
     batch_size: int = Field(default=8, ge=1, le=4096)
     device: DeviceName = "auto"

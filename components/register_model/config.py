@@ -13,7 +13,7 @@ class Config(BaseModel):
         code_digests: Digests of the code that made it, by step; the runtime fills them in.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(default="groundswell-dit", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     code_digests: Mapping[str, str] = Field(default_factory=dict)

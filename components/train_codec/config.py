@@ -47,7 +47,7 @@ class Config(BaseModel):
         seed: Decides weights, batches and noise.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     architecture: Literal["compact", "autoencoder_kl"] = "compact"
     latent_channels: int = Field(default=8, ge=1)

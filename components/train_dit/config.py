@@ -70,7 +70,7 @@ class Config(BaseModel):
         checkpoint_every_s: Seconds between checkpoints, if that is sooner.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     objective: ObjectiveName = "rectified_flow"
     num_steps: int = Field(default=1200, ge=1)

@@ -16,7 +16,7 @@ class Config(BaseModel):
         compare_at_most: With more items than this, similar pictures are not looked for; equal ones always are.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     suite: str | None = None
     similar_within: float = Field(default=8.0, ge=0.0, le=64.0)

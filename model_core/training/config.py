@@ -1,5 +1,6 @@
 """How a diffusion transformer is trained, as plain values; importing this imports no tensors."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -99,6 +100,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         """Refuses values that make no sense."""
         self._require_known_names()
+        self._require_finite()
         self._require_in_range()
         if self.accumulate_steps > self.batch_size:
             raise _refusal("accumulate_steps", self.accumulate_steps, f"choose at most batch_size, {self.batch_size}")
@@ -109,6 +111,12 @@ class TrainingConfig:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise _refusal(name, getattr(self, name), "choose " + ", ".join(choice for choice in choices if choice))
+
+    def _require_finite(self) -> None:
+        """Refuses what is no number, and numbers without end."""
+        for name, value in asdict(self).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise _refusal(name, value, "choose a finite number")
 
     def _require_in_range(self) -> None:
         """Refuses numbers that make no sense."""

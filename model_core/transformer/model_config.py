@@ -16,7 +16,7 @@ FORMAT: Final = "groundswell-dit/1"
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class TextEncoderId(_Frozen):
@@ -117,6 +117,12 @@ class ModelConfig(BaseModel):
             raise BadModelError(
                 f"model config.json: the sampler {self.sampling.sampler} cannot sample {self.objective}",
                 hint=f"choose {', '.join(fitting_samplers(self.objective))}",
+            )
+        if self.objective != "rectified_flow" and schedule is not None and self.sampling.num_steps > schedule.num_timesteps:
+            raise BadModelError(
+                f"model config.json: sampling takes {self.sampling.num_steps} steps, "
+                f"the noise schedule has {schedule.num_timesteps}",
+                hint=f"sample in 1 to {schedule.num_timesteps} steps, or train on a schedule of more",
             )
 
 

@@ -166,6 +166,7 @@ def test_the_model_says_which_precision_auto_was(tmp_path, monkeypatch):
         ({"objective": "epsilon", "zero_terminal_snr": True}, "zero terminal SNR"),
         ({"learn_variance": True}, "learn_variance"),
         ({"sampler": "ddpm"}, "cannot sample rectified_flow"),
+        ({"objective": "epsilon", "num_timesteps": 50, "sampling_num_steps": 51}, "sampling takes 51 steps"),
         ({"preset": "DiT-M/2"}, "no transformer preset"),
         ({"accumulate_steps": 5}, "accumulate_steps"),
         ({"positions": "rope"}, "rotary positions"),

@@ -65,6 +65,10 @@ def test_what_is_written_is_read(tmp_path, objective):
             {"objective": "epsilon", "noise_schedule": SCHEDULE.model_copy(update={"zero_terminal_snr": True})},
             "epsilon objective cannot have zero terminal SNR",
         ),
+        (
+            {"objective": "x0", "noise_schedule": SCHEDULE, "sampling": SamplingDefaults(num_steps=21, guidance_scale=1.0)},
+            "sampling takes 21 steps, the noise schedule has 20",
+        ),
         ({"architecture": dataclasses.replace(ARCHITECTURE, learn_variance=True).to_dict()}, "no variance to learn"),
     ],
 )
@@ -73,12 +77,25 @@ def test_an_objective_that_does_not_fit_the_rest_is_refused(changes, message):
         _config(**changes).transformer()
 
 
+def test_as_many_steps_as_the_schedule_has_and_any_number_of_rectified_flow_can_be_sampled():
+    for changes in (
+        {"objective": "v", "noise_schedule": SCHEDULE, "sampling": SamplingDefaults(num_steps=20, guidance_scale=1.0)},
+        {
+            "noise_schedule": SCHEDULE,
+            "sampling": SamplingDefaults(num_steps=21, guidance_scale=1.0),
+        },  # ignored
+    ):
+        assert _config(**changes).transformer() == ARCHITECTURE
+
+
 @pytest.mark.parametrize(
     ("where", "value"),
     [
         ("objective", "gan"),
         ("sampling", {"num_steps": 4, "guidance_scale": 1.0, "sampler": "plms"}),
         ("sampling", {"num_steps": 0, "guidance_scale": 1.0}),
+        ("sampling", {"num_steps": 4, "guidance_scale": float("nan")}),
+        ("sampling", {"num_steps": 4, "guidance_scale": float("inf")}),
         ("noise_schedule", {"name": "square", "num_timesteps": 20}),
         ("noise_schedule", {"name": "linear", "num_timesteps": 0}),
     ],
