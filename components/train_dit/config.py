@@ -48,7 +48,7 @@ class Config(BaseModel):
         compile: Whether blocks are compiled.
         activation_checkpointing: Whether blocks are computed again in the backward pass, for less memory.
         preset: An architecture by name, such as `DiT-S/2` or `DiT-B/2-modern`, in place of patch_size, hidden_size, depth,
-            num_heads, mlp_ratio, norm, mlp, positions and qk_norm.
+            num_heads, mlp_ratio, norm, mlp, positions and qk_norm, which must then be left at their defaults.
         hidden_size: Width of the transformer.
         depth: Number of blocks.
         num_heads: Attention heads.

@@ -9,6 +9,7 @@ from pathlib import Path
 from components.ports import Ports, StepReport
 from components.train_dit.config import Config
 from model_core.data.latents import LatentDataset, LatentsConfig
+from model_core.errors import BadModelError
 from model_core.training.config import TrainingConfig
 from model_core.training.loop import StepProgress, TrainingResult, train
 from model_core.training.loss_curve import smoothed, write_loss_curve
@@ -102,17 +103,28 @@ def build_architecture(config: Config, latents: LatentsConfig) -> TransformerCon
     Rotary positions remember the grid that they were trained on, so that they can be stretched over a larger one.
 
     Raises:
-        BadModelError: The values describe no transformer, or there is no such preset.
+        BadModelError: The values describe no transformer, there is no such preset, or it decides what was set otherwise.
     """
     channels, num_labels, text_dim = latents.latent_shape[0], len(latents.labels), latents.text_encoder.dim
     if config.preset is not None:
         sized = preset(config.preset, in_channels=channels, num_labels=num_labels, text_dim=text_dim)
+        _require_sizes_of_preset(config, sized)
     else:
         sized = TransformerConfig(**config.size_values(), in_channels=channels, num_labels=num_labels, text_dim=text_dim)
     architecture = replace(sized, **config.variant_values())
     if architecture.positions == "rope":
         architecture = replace(architecture, rope_grid=architecture.grid(latents.latent_shape))
     return architecture
+
+
+def _require_sizes_of_preset(config: Config, sized: TransformerConfig) -> None:
+    """Refuses sizes beside a preset that it would override; those at their defaults were not asked for."""
+    for name, value in config.size_values().items():
+        if value not in {Config.model_fields[name].default, getattr(sized, name)}:
+            raise BadModelError(
+                f"train_dit: the preset {config.preset} has {name} {getattr(sized, name)}, but {name} is set to {value}",
+                hint=f"leave out preset or {name}",
+            )
 
 
 def build_model_config(

@@ -6,13 +6,16 @@ import torch
 
 from components.ports import Ports
 from components.train_dit.config import Config
-from components.train_dit.step import run
+from components.train_dit.step import build_architecture, run
+from model_core.data.latents import LatentDataset
 from model_core.errors import BadDataError, BadModelError
 from model_core.sampling.generate import load_transformer
 from model_core.training.config import TrainingConfig
 from tests.model_core.toy_latents import LABELS, write_latents
 
-CONFIG = Config(num_steps=12, batch_size=4, warmup_steps=2, hidden_size=16, depth=1, num_heads=2)
+SIZES = {"hidden_size": 16, "depth": 1, "num_heads": 2}
+CONFIG = Config(num_steps=12, batch_size=4, warmup_steps=2, **SIZES)
+NO_SIZES = {name: Config.model_fields[name].default for name in SIZES}
 MEASURED = ("loss", "steps_per_s", "images_per_s", "model_flops_per_s", "share_of_peak")
 
 
@@ -130,7 +133,7 @@ def test_the_configuration_names_every_field_of_training():
         {"objective": "epsilon", "learn_variance": True, "num_timesteps": 20, "accumulate_steps": 2, "device": "cpu"},
         {"norm": "rms", "mlp": "swiglu", "positions": "rope", "qk_norm": True, "hidden_size": 24, "precision": "bfloat16"},
         {"modulation": "shared", "attention": "factorised", "long_skips": True, "text_conditioning": "none", "depth": 2},
-        {"preset": "tiny-modern", "activation_checkpointing": True},
+        {"preset": "tiny-modern", "activation_checkpointing": True, **NO_SIZES},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -154,6 +157,23 @@ def test_every_option_trains_a_model_that_opens_and_says_what_it_is(tmp_path, ch
     assert architecture.rope_grid == ((1, 1, 1) if architecture.positions == "rope" else None)
 
 
+@pytest.mark.parametrize("change", [{"hidden_size": 512}, {"patch_size": (1, 4, 4)}, {"norm": "rms"}, {"mlp_ratio": 2.0}])
+def test_a_size_beside_a_preset_that_has_another_is_refused_by_name(tmp_path, change):
+    latents = LatentDataset.open(write_latents(tmp_path / "latents")).config
+    complete = Config(preset="tiny", **change).model_dump(mode="json")  # as parameters reach a step
+    (name,) = change
+    with pytest.raises(BadModelError, match=f"but {name} is set to") as caught:
+        build_architecture(Config.model_validate(complete), latents)
+    assert caught.value.hint == f"leave out preset or {name}"
+
+
+def test_a_size_beside_a_preset_that_has_the_same_is_no_conflict(tmp_path):
+    latents = LatentDataset.open(write_latents(tmp_path / "latents")).config
+    plain = build_architecture(Config(preset="tiny-modern"), latents)
+    assert build_architecture(Config(preset="tiny-modern", hidden_size=64, norm="rms", qk_norm=True), latents) == plain
+    assert build_architecture(Config(preset="tiny-modern", modulation="shared"), latents).modulation == "shared"
+
+
 def test_the_model_says_which_precision_auto_was(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
     _, folder = _run(tmp_path, config=CONFIG.model_copy(update={"num_steps": 2, "precision": "auto", "device": "cpu"}))
@@ -168,6 +188,7 @@ def test_the_model_says_which_precision_auto_was(tmp_path, monkeypatch):
         ({"sampler": "ddpm"}, "cannot sample rectified_flow"),
         ({"objective": "epsilon", "num_timesteps": 50, "sampling_num_steps": 51}, "sampling takes 51 steps"),
         ({"preset": "DiT-M/2"}, "no transformer preset"),
+        ({"preset": "tiny"}, "preset tiny has hidden_size 64, but hidden_size is set to 16"),
         ({"accumulate_steps": 5}, "accumulate_steps"),
         ({"positions": "rope"}, "rotary positions"),
     ],
