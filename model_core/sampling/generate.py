@@ -17,6 +17,7 @@ from model_core.diffusion.guidance import Guidance
 from model_core.errors import BadDataError, BadModelError
 from model_core.memory import memory_named
 from model_core.sampling.names import SamplerName
+from model_core.sampling.options import DdpmVariance, options_in_effect
 from model_core.sampling.sample import sample_latents
 from model_core.sampling.seeds import noise_source
 from model_core.transformer.dit import DiT
@@ -47,6 +48,10 @@ def generate_images(
     text_mask: Bool[Tensor, "n"] | None = None,
     num_steps: int | None = None,
     guidance_scale: float | None = None,
+    guidance_interval: tuple[float, float] | None = None,
+    guidance_rescale: float | None = None,
+    eta: float | None = None,
+    ddpm_variance: DdpmVariance | None = None,
     batch_size: int = DEFAULT_BATCH_SIZE,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
     sampler: SamplerName | None = None,
@@ -54,7 +59,7 @@ def generate_images(
     start: Float[Tensor, "n c f h w"] | None = None,
     strength: float = 1.0,
     time_shift: float | None = None,
-    cache_interval: int = 1,
+    cache_interval: int | None = None,
     text_states: Float[Tensor, "k m features"] | None = None,
     text_states_mask: Bool[Tensor, "k m"] | None = None,
     device: DeviceName = "auto",
@@ -75,14 +80,19 @@ def generate_images(
         text_mask: False for pictures without a caption; all have one if not given.
         num_steps: Steps of the whole path; the model's default if not given.
         guidance_scale: s of P8; the model's default if not given.
+        guidance_interval: Times at which guidance holds, from 0 (data) to 1 (noise); the model's default if not given.
+        guidance_rescale: Share of the correction of contrast; the model's default if not given.
+        eta: Share of DDPM's noise that DDIM adds; the model's default if not given.
+        ddpm_variance: Which fixed variance DDPM draws with; the model's default if not given.
         batch_size: Pictures at a time.
         progress: Called with steps done and in all.
         sampler: How to go from noise to data; the model's default if not given.
-        guidance: Guidance with more than a scale, in place of `guidance_scale`.
+        guidance: All of guidance at once, in place of scale, interval and rescale.
         start: Encoded latents a picture to start from instead of pure noise.
         strength: Share of the path to go from there: 1 keeps nothing of `start`, 0 returns it.
-        time_shift: Rectified flow's shift of times towards noise; none if not given.
-        cache_interval: Compute attention and MLPs only in every n-th call of the network; 1 always.
+        time_shift: Rectified flow's shift of times towards noise; the model's default if not given.
+        cache_interval: Compute attention and MLPs only in every n-th call of the network, 1 always; the model's default if
+            not given.
         text_states: States of each caption's tokens, for networks that attend to them.
         text_states_mask: False at places without a token; all have one if not given.
         device: Where to compute; network and codec are moved there, and afterwards back.
@@ -96,8 +106,23 @@ def generate_images(
         raise BadDataError(f"batch_size is {batch_size}", hint="choose at least 1")
     _require_pictures(model_config, codec)
     num_steps = model_config.sampling.num_steps if num_steps is None else num_steps
-    if guidance_scale is None and guidance is None:
-        guidance_scale = model_config.sampling.guidance_scale
+    options = options_in_effect(
+        model_config.sampling.chosen(),
+        {
+            "guidance_interval": guidance_interval,
+            "guidance_rescale": guidance_rescale,
+            "time_shift": time_shift,
+            "cache_interval": cache_interval,
+            "eta": eta,
+            "ddpm_variance": ddpm_variance,
+        },
+        sampler or model_config.sampler,
+    )
+    chosen_guidance = Guidance(
+        scale=model_config.sampling.guidance_scale if guidance_scale is None else guidance_scale,
+        interval=options.pop("guidance_interval", None),
+        rescale=options.pop("guidance_rescale", 0.0),
+    )
     condition = _with_states(_condition(transformer, labels, text, text_mask), transformer, text_states, text_states_mask)
     if len(condition) != len(seeds):
         raise BadDataError(f"{len(seeds)} seeds for {len(condition)} conditions")
@@ -118,18 +143,16 @@ def generate_images(
                 noise=draw_noise().to(where),
                 condition=condition.rows(torch.tensor(chosen)).to(where),
                 num_steps=num_steps,
-                guidance_scale=guidance_scale,
+                guidance=guidance or chosen_guidance,
                 on_step=lambda done, total, number=number: progress(  # type: ignore[misc]
                     number * total + done, num_batches * total
                 ),
                 sampler=sampler,
-                guidance=guidance,
                 start=None if start is None else start[chosen].to(where),
                 strength=strength,
                 draw_noise=draw_noise,
-                time_shift=time_shift,
-                cache_interval=cache_interval,
                 names=[f"the picture of seed {seeds[index]}" for index in chosen],
+                **options,
             )
             pictures.append(_decode(codec, latents))
     found = np.concatenate(pictures) if pictures else np.empty((0, size, size, 3), dtype=np.uint8)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -21,6 +22,7 @@ from model_core.sampling.euler import euler, heun
 from model_core.sampling.feature_cache import cached_features
 from model_core.sampling.multistep import dpm_solver_pp, unipc
 from model_core.sampling.names import SamplerName, fitting_samplers
+from model_core.sampling.options import DdpmVariance, option_in_vain
 from model_core.sampling.points import Points, flow_points, part_way, schedule_points
 from model_core.sampling.steps import DrawNoise, SamplerStep, estimator
 from model_core.sampling.tables import TabledNetwork
@@ -41,6 +43,8 @@ def sample_latents(
     guidance_scale: float | None = None,
     on_step: Callable[[int, int], None] = lambda _done, _total: None,
     sampler: SamplerName | None = None,
+    eta: float | None = None,
+    ddpm_variance: DdpmVariance | None = None,
     guidance: Guidance | None = None,
     start: Float[Tensor, "n c f h w"] | None = None,
     strength: float = 1.0,
@@ -63,6 +67,8 @@ def sample_latents(
         on_step: Called with the steps done and in all.
         sampler: How to go from noise to data; if not given the model's default, or else Euler for rectified flow, DDIM for the
             rest.
+        eta: Share of DDPM's noise that DDIM adds at each step; none if not given.
+        ddpm_variance: Which fixed variance DDPM draws with where the network learns none; the small one if not given.
         guidance: Guidance with more than a scale, given in place of `guidance_scale`.
         start: Encoded latents of the shape of the noise to start from instead of it (SDEdit: Meng 2021, arXiv 2108.01073).
         strength: Share of the path to go from there: 1 keeps nothing of `start`, 0 returns it.
@@ -85,6 +91,7 @@ def sample_latents(
     condition.require_valid(num_labels=model.config.num_labels, text_dim=model.config.text_dim)
     objective = _objective(model_config, learn_variance=model.config.learn_variance)
     sampler = _fitting(sampler or model_config.sampling.sampler, objective)
+    _require_read(sampler, objective, model, time_shift=time_shift, eta=eta, ddpm_variance=ddpm_variance)
     points = _points(objective, num_steps, time_shift)
     if start is not None and (strength == 0 or not len(start)):
         return start.clone()
@@ -103,7 +110,7 @@ def sample_latents(
         num_timesteps=FLOW_TIME_SCALE if objective.schedule is None else objective.schedule.num_timesteps,
     )
     with cached_features(model, cache_interval) if cache_interval != 1 else nullcontext():
-        for state in _run(sampler, predict, objective, x_t, points, draw_noise):
+        for state in _run(sampler, predict, objective, x_t, points, draw_noise, eta or 0.0, ddpm_variance or "small"):
             x_t = state.x_t
             on_state(state)
             on_step(state.step, state.num_steps)
@@ -112,7 +119,14 @@ def sample_latents(
 
 
 def _run(
-    sampler: SamplerName, predict: Denoiser, objective: Objective, x_t: Tensor, points: Points, draw_noise: DrawNoise | None
+    sampler: SamplerName,
+    predict: Denoiser,
+    objective: Objective,
+    x_t: Tensor,
+    points: Points,
+    draw_noise: DrawNoise | None,
+    eta: float,
+    ddpm_variance: DdpmVariance,
 ) -> Iterator[SamplerStep]:
     """Returns the chosen sampler's states."""
     estimate = estimator(predict, objective.prediction)
@@ -126,11 +140,11 @@ def _run(
         case "unipc":
             return unipc(estimate, x_t, points)
         case "ddim":
-            return ddim(estimate, x_t, points)
+            return ddim(estimate, x_t, points, eta=eta, draw_noise=None if draw_noise is None else lambda: draw_noise().to(x_t))
         case "ddpm":
             if draw_noise is None:
                 raise ValueError("ddpm draws noise at each step: give draw_noise")
-            return ddpm(estimate, x_t, points, draw_noise=lambda: draw_noise().to(x_t))
+            return ddpm(estimate, x_t, points, draw_noise=lambda: draw_noise().to(x_t), variance=ddpm_variance)
 
 
 def _objective(model_config: ModelConfig, *, learn_variance: bool) -> Objective:
@@ -159,6 +173,13 @@ def _fitting(sampler: SamplerName | None, objective: Objective) -> SamplerName:
     return sampler
 
 
+def _require_read(sampler: SamplerName, objective: Objective, model: DiT, **options: Any) -> None:
+    """Refuses an option that this sampler and model would not read."""
+    problem = option_in_vain(sampler, objective.name, learn_variance=model.config.learn_variance, **options)
+    if problem is not None:
+        raise BadDataError(problem[0], hint=problem[1])
+
+
 def _points(objective: Objective, num_steps: int, time_shift: float | None) -> Points:
     """Returns the points to visit, the first where training's noise was strongest, as that is what sampling starts from.
 
@@ -167,8 +188,6 @@ def _points(objective: Objective, num_steps: int, time_shift: float | None) -> P
     """
     if objective.schedule is None:
         return flow_points(num_steps, shift=time_shift)
-    if time_shift is not None:
-        raise BadDataError(f"a time shift is for rectified flow, this model's objective is {objective.name}")
     return schedule_points(objective.schedule, num_steps, spacing="trailing")
 
 

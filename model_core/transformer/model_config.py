@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from model_core.diffusion.names import ObjectiveName, ScheduleName
 from model_core.errors import BadModelError
 from model_core.sampling.names import SamplerName, fitting_samplers
+from model_core.sampling.options import SamplingOptions, option_in_vain
 from model_core.transformer.config import TransformerConfig
 
 CONFIG_NAME = "config.json"
@@ -34,12 +35,25 @@ class Conditioning(_Frozen):
     text_encoder: TextEncoderId
 
 
-class SamplingDefaults(_Frozen):
-    """How samples are made where nobody says otherwise; no sampler means the objective's own default."""
+class SamplingDefaults(SamplingOptions):
+    """How samples are made where nobody says otherwise.
+
+    Attributes:
+        num_steps: Steps of the sampler.
+        guidance_scale: s of P8.
+        sampler: The objective's own default if None.
+    """
 
     num_steps: int = Field(ge=1)
     guidance_scale: float
     sampler: SamplerName | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_what_was_not_chosen(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves out options that were not chosen: a model without any has the bytes that it had before there were options."""
+        values: dict[str, Any] = handler(self)
+        left_out = SamplingOptions.model_fields.keys() - self.chosen().keys()
+        return {name: value for name, value in values.items() if name not in left_out}
 
 
 class NoiseScheduleId(_Frozen):
@@ -100,7 +114,13 @@ class ModelConfig(BaseModel):
                 f"model config.json: captions of width {self.conditioning.text_encoder.dim}, architecture for {config.text_dim}"
             )
         self._require_objective_that_fits(config)
+        self._require_sampling_that_fits(config)
         return config
+
+    @property
+    def sampler(self) -> SamplerName:
+        """The sampler where nobody names another."""
+        return self.sampling.sampler or fitting_samplers(self.objective)[0]
 
     def _require_objective_that_fits(self, config: TransformerConfig) -> None:
         schedule = self.noise_schedule
@@ -113,17 +133,29 @@ class ModelConfig(BaseModel):
             )
         if self.objective == "rectified_flow" and config.learn_variance:
             raise BadModelError("model config.json: rectified flow has no variance to learn, its architecture learns one")
-        if self.sampling.sampler is not None and self.sampling.sampler not in fitting_samplers(self.objective):
+
+    def _require_sampling_that_fits(self, config: TransformerConfig) -> None:
+        sampling, schedule = self.sampling, self.noise_schedule
+        if self.sampler not in fitting_samplers(self.objective):
             raise BadModelError(
-                f"model config.json: the sampler {self.sampling.sampler} cannot sample {self.objective}",
+                f"model config.json: the sampler {self.sampler} cannot sample {self.objective}",
                 hint=f"choose {', '.join(fitting_samplers(self.objective))}",
             )
-        if self.objective != "rectified_flow" and schedule is not None and self.sampling.num_steps > schedule.num_timesteps:
+        if self.objective != "rectified_flow" and schedule is not None and sampling.num_steps > schedule.num_timesteps:
             raise BadModelError(
-                f"model config.json: sampling takes {self.sampling.num_steps} steps, "
-                f"the noise schedule has {schedule.num_timesteps}",
+                f"model config.json: sampling takes {sampling.num_steps} steps, the noise schedule has {schedule.num_timesteps}",
                 hint=f"sample in 1 to {schedule.num_timesteps} steps, or train on a schedule of more",
             )
+        problem = option_in_vain(
+            self.sampler,
+            self.objective,
+            learn_variance=config.learn_variance,
+            time_shift=sampling.time_shift,
+            eta=sampling.eta,
+            ddpm_variance=sampling.ddpm_variance,
+        )
+        if problem is not None:
+            raise BadModelError(f"model config.json: {problem[0]}", hint=problem[1])
 
 
 def write_model_config(config: ModelConfig, folder: Path) -> None:

@@ -18,6 +18,10 @@ from tests.model_core.toy_latents import ARCHITECTURE, model_config
 SCHEDULE = NoiseScheduleId(name="cosine", num_timesteps=20)
 
 
+def _sampling(**options):
+    return SamplingDefaults(num_steps=4, guidance_scale=1.0, **options)
+
+
 def _config(**changes):
     return model_config().model_copy(update=changes)
 
@@ -32,6 +36,22 @@ def test_a_config_written_before_there_were_samplers_and_other_objectives_is_rea
     assert found == model_config(objective="epsilon")
     assert found.sampling.sampler is None
     assert not found.noise_schedule.zero_terminal_snr
+
+
+OPTIONS = {"guidance_interval": (0.2, 0.8), "guidance_rescale": 0.7, "time_shift": 3.0, "cache_interval": 2}
+
+
+def test_options_of_sampling_are_written_where_they_were_chosen_and_read_again(tmp_path):
+    config = _config(sampling=SamplingDefaults(num_steps=4, guidance_scale=2.0, **OPTIONS))
+    write_model_config(config, tmp_path)
+    assert read_model_config(tmp_path) == config
+    config.transformer()
+
+
+def test_a_model_without_options_of_sampling_has_the_bytes_from_before_there_were_any(tmp_path):
+    write_model_config(model_config(), tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert written["sampling"] == {"num_steps": 3, "guidance_scale": 2.0, "sampler": None}
 
 
 @pytest.mark.parametrize("objective", ["x0", "v"])
@@ -69,6 +89,15 @@ def test_what_is_written_is_read(tmp_path, objective):
             {"objective": "x0", "noise_schedule": SCHEDULE, "sampling": SamplingDefaults(num_steps=21, guidance_scale=1.0)},
             "sampling takes 21 steps, the noise schedule has 20",
         ),
+        (
+            {"objective": "v", "noise_schedule": SCHEDULE, "sampling": _sampling(time_shift=3.0)},
+            "a time shift is for rectified flow, this model's objective is v",
+        ),
+        ({"sampling": _sampling(eta=0.5)}, "eta is 0.5, which the sampler euler does not read"),
+        (
+            {"objective": "v", "noise_schedule": SCHEDULE, "sampling": _sampling(ddpm_variance="large")},
+            "ddpm_variance is large, which the sampler ddim does not read",
+        ),
         ({"architecture": dataclasses.replace(ARCHITECTURE, learn_variance=True).to_dict()}, "no variance to learn"),
     ],
 )
@@ -96,6 +125,8 @@ def test_as_many_steps_as_the_schedule_has_and_any_number_of_rectified_flow_can_
         ("sampling", {"num_steps": 0, "guidance_scale": 1.0}),
         ("sampling", {"num_steps": 4, "guidance_scale": float("nan")}),
         ("sampling", {"num_steps": 4, "guidance_scale": float("inf")}),
+        ("sampling", {"num_steps": 4, "guidance_scale": 1.0, "guidance_interval": [0.8, 0.2]}),
+        ("sampling", {"num_steps": 4, "guidance_scale": 1.0, "cache_interval": 0}),
         ("noise_schedule", {"name": "square", "num_timesteps": 20}),
         ("noise_schedule", {"name": "linear", "num_timesteps": 0}),
     ],
