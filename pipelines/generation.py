@@ -4,7 +4,8 @@ import json
 import secrets
 import shutil
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ class GenerateRequest:
         sampler: How to go from noise to a picture; the model's own way where it is not given.
         batch_size: Pictures at a time; the step's own number where it is not given.
         device: Where to compute: `cpu`, `cuda`, or `auto` for a GPU where there is one.
+        options: What else is chosen of sampling, by the names of `SamplingOptions`; the model's own where one is not given.
         out: The folder for the pictures.
     """
 
@@ -53,6 +55,7 @@ class GenerateRequest:
     sampler: SamplerName | None = None
     batch_size: int | None = None
     device: DeviceName = "auto"
+    options: Mapping[str, Any] = field(default_factory=dict)
     out: Path
 
 
@@ -127,6 +130,7 @@ def _config(request: GenerateRequest) -> dict[str, Any]:
         "sampler": request.sampler,
         "batch_size": request.batch_size,
         "device": request.device,
+        **request.options,
     }
     return {key: value for key, value in given.items() if value is not None}
 

@@ -1,13 +1,16 @@
 """What can be set about an evaluation."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from model_core.device import DeviceName
 from model_core.sampling.names import SamplerName
+from model_core.sampling.options import SamplingOptions
 
 
-class Config(BaseModel):
+class Config(SamplingOptions):
     """Configuration of the step `evaluate`.
+
+    `SamplingOptions` says what else can be set of sampling; the model's defaults hold where it is not.
 
     Attributes:
         num_samples: Pictures to draw, over the conditions of the holdout in turn.

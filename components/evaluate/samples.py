@@ -18,7 +18,8 @@ from governance.digest import tree_digest
 from governance.errors import IntegrityError
 from model_core.data.dataset import Dataset
 from model_core.errors import BadDataError, BadModelError
-from model_core.sampling.names import SamplerName
+from model_core.sampling.names import SamplerName, fitting_samplers
+from model_core.sampling.options import SamplingOptions, options_in_effect
 
 Pictures = UInt8[np.ndarray, "n height width 3"]
 
@@ -50,6 +51,7 @@ class SamplingPlan:
         num_steps: Sampling steps.
         guidance_scale: Guidance scale.
         sampler: The sampler's name; None for the objective's usual one.
+        options: What else is chosen of sampling, by the names of `SamplingOptions`.
         model: The content of the model's `config.json`.
         inputs: Digest of each input folder.
     """
@@ -57,6 +59,7 @@ class SamplingPlan:
     num_steps: int
     guidance_scale: float
     sampler: SamplerName | None
+    options: Mapping[str, Any]
     model: Mapping[str, Any]
     inputs: Mapping[str, str]
 
@@ -75,6 +78,7 @@ def plan_sampling(config: Config, inputs: Mapping[str, Path]) -> SamplingPlan:
         num_steps = int(config.num_steps if config.num_steps is not None else defaults["num_steps"])
         guidance = float(config.guidance_scale if config.guidance_scale is not None else defaults["guidance_scale"])
         sampler = config.sampler or defaults.get("sampler")
+        options = _options_in_effect(config, defaults, sampler or fitting_samplers(model["objective"])[0])
         latents = json.loads((inputs["latents"] / "config.json").read_text(encoding="utf-8"))
         recorded = {name: (model[f"{name}_digest"], latents[f"{name}_digest"]) for name in ("dataset", "codec")}
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -92,7 +96,14 @@ def plan_sampling(config: Config, inputs: Mapping[str, Path]) -> SamplingPlan:
             f"the model was trained on dataset {recorded['dataset'][0][:16]}, but this dataset is {digests['dataset'][:16]}",
             hint="evaluate on the dataset of the training run; if it was changed since, import it again",
         )
-    return SamplingPlan(num_steps=num_steps, guidance_scale=guidance, sampler=sampler, model=model, inputs=digests)
+    return SamplingPlan(
+        num_steps=num_steps, guidance_scale=guidance, sampler=sampler, options=options, model=model, inputs=digests
+    )
+
+
+def _options_in_effect(config: Config, defaults: Mapping[str, Any], sampler: SamplerName) -> dict[str, Any]:
+    of_model = SamplingOptions.model_validate({name: defaults.get(name) for name in SamplingOptions.model_fields})
+    return options_in_effect(of_model.chosen(), config.chosen(), sampler)
 
 
 def holdout_conditions(config: Config, dataset: Dataset, latents_folder: Path) -> Conditions:
@@ -192,6 +203,7 @@ def _open_generator(
             sampler=plan.sampler,
             batch_size=config.batch_size,
             device=config.device,
+            **plan.options,
         )
 
     return generate

@@ -177,6 +177,7 @@ def _context(config: Config, plan: SamplingPlan, dataset: Dataset, extractor: Fe
             "guidance_scale": plan.guidance_scale,
             "sampler": plan.sampler,
             "seed": config.seed,
+            **plan.options,
         },
         "features": {
             "name": FEATURES_NAME,

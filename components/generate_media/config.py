@@ -1,13 +1,16 @@
 """Configuration of the step that makes pictures."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from model_core.device import DeviceName
 from model_core.sampling.names import SamplerName
+from model_core.sampling.options import SamplingOptions
 
 
-class Config(BaseModel):
+class Config(SamplingOptions):
     """How pictures are made; what they show is in the request, which is not a part of any record.
+
+    `SamplingOptions` says what else can be set; the model's defaults hold where it is not.
 
     Attributes:
         num_images: How many.

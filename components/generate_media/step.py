@@ -80,6 +80,7 @@ def run(
         num_steps=config.num_steps,
         guidance_scale=config.guidance_scale,
         sampler=config.sampler,
+        **config.chosen(),
         batch_size=config.batch_size,
         device=config.device,
         progress=lambda done, total: ports.progress.update(done, total, "making pictures"),

@@ -6,12 +6,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from model_core.diffusion.names import ObjectiveName, ScheduleName, TimeSamplingName
 from model_core.sampling.names import SamplerName
+from model_core.sampling.options import CacheInterval, DdpmVariance, GuidanceInterval, SamplingOptions, Share, TimeShift
 from model_core.training.config import DecayName, PrecisionName
 from model_core.transformer.config import AttentionName, MlpName, ModulationName, NormName, PositionsName
 
 _SIZES = ("patch_size", "hidden_size", "depth", "num_heads", "mlp_ratio", "norm", "mlp", "positions", "qk_norm")
 _VARIANTS = ("modulation", "attention", "text_conditioning", "long_skips", "learn_variance")
-_OF_SAMPLING = ("sampling_num_steps", "guidance_scale", "sampler")
+_OPTIONS = tuple(f"sampling_{name}" for name in SamplingOptions.model_fields)
+_OF_SAMPLING = ("sampling_num_steps", "guidance_scale", "sampler", *_OPTIONS)
 
 
 class Config(BaseModel):
@@ -65,6 +67,12 @@ class Config(BaseModel):
         sampling_num_steps: Default steps of sampling.
         guidance_scale: Default guidance scale of sampling.
         sampler: Default sampler; the objective's own if not given.
+        sampling_guidance_interval: Default times at which guidance holds, from 0 (data) to 1 (noise); always if not given.
+        sampling_guidance_rescale: Default share of the correction of contrast under guidance; none if not given.
+        sampling_time_shift: Default shift of rectified flow's times towards noise in sampling; none if not given.
+        sampling_cache_interval: Default interval of the feature cache; no cache if not given.
+        sampling_eta: Default share of DDPM's noise that DDIM adds; none if not given.
+        sampling_ddpm_variance: Default fixed variance of DDPM, `small` or `large`; the small one if not given.
         seed: Decides weights, data order and noise.
         checkpoint_every_steps: Steps between checkpoints.
         checkpoint_every_s: Seconds between checkpoints, if that is sooner.
@@ -118,6 +126,12 @@ class Config(BaseModel):
     sampling_num_steps: int = Field(default=20, ge=1)
     guidance_scale: float = 3.0
     sampler: SamplerName | None = None
+    sampling_guidance_interval: GuidanceInterval | None = None
+    sampling_guidance_rescale: Share | None = None
+    sampling_time_shift: TimeShift | None = None
+    sampling_cache_interval: CacheInterval | None = None
+    sampling_eta: Share | None = None
+    sampling_ddpm_variance: DdpmVariance | None = None
     seed: int = Field(default=0, ge=0)
     checkpoint_every_steps: int = Field(default=500, ge=1)
     checkpoint_every_s: float = Field(default=60.0, gt=0)
@@ -126,6 +140,16 @@ class Config(BaseModel):
         """Returns the fields of a `model_core.training.config.TrainingConfig`."""
         other = {*_SIZES, *_VARIANTS, *_OF_SAMPLING, "preset", "device"} - {"learn_variance"}
         return {name: value for name, value in self if name not in other}
+
+    def sampling_values(self) -> dict[str, Any]:
+        """Returns the fields of a `model_core.transformer.model_config.SamplingDefaults`."""
+        options = {name: getattr(self, f"sampling_{name}") for name in SamplingOptions.model_fields}
+        return {
+            "num_steps": self.sampling_num_steps,
+            "guidance_scale": self.guidance_scale,
+            "sampler": self.sampler,
+            **options,
+        }
 
     def size_values(self) -> dict[str, Any]:
         """Returns the fields of a `TransformerConfig` that a preset decides in their place."""

@@ -146,9 +146,7 @@ def build_model_config(
         image_size=latents.image_size,
         codec_digest=latents.codec_digest,
         dataset_digest=latents.dataset_digest,
-        sampling=SamplingDefaults(
-            num_steps=config.sampling_num_steps, guidance_scale=config.guidance_scale, sampler=config.sampler
-        ),
+        sampling=SamplingDefaults(**config.sampling_values()),
         training=training.hyperparameters(),
         libraries={name: version(name) for name in _LIBRARIES},
     )

@@ -2,13 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
 
 from groundswell.cli.context import Command, Invocation, pass_invocation
 from groundswell.cli.live import run_display
 from groundswell.cli.output import echo_facts, echo_json, echo_table, format_duration, heading, shown_path
+from groundswell.cli.sampling import sampling_options
 from model_core.device import DeviceName
 from model_core.sampling.names import SamplerName
 
@@ -58,10 +59,12 @@ _MAX_IMAGES = 10_000
     show_default=True,
     help="Where to compute; auto is a GPU where there is one.",
 )
+@sampling_options
 @click.option("--out", metavar="DIR", type=click.Path(path_type=Path), required=True, help="The folder for the PNG files.")
 @pass_invocation
 def command(
     invocation: Invocation,
+    /,
     model: str,
     prompt: str | None,
     label: str | None,
@@ -73,6 +76,7 @@ def command(
     batch_size: int | None,
     device: DeviceName,
     out: Path,
+    **options: Any,
 ) -> None:
     """Make pictures with MODEL, which is name/version or name@alias.
 
@@ -96,6 +100,7 @@ def command(
         sampler=sampler,
         batch_size=batch_size,
         device=device,
+        options=options,
         out=out,
     )
     with run_display(keep=invocation.as_json or not sys.stdout.isatty()) as display:

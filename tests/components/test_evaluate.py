@@ -146,11 +146,13 @@ class StandIn:
         sampler,
         batch_size,
         device,
+        **options,
     ):
         assert len(labels) == len(seeds) <= batch_size
         self.devices.append(device)
         assert (text is None) == (text_mask is None) == (self.text_dim == 0)
         self.calls.append((tuple(seeds), num_steps, guidance_scale))
+        self.options = options
         return np.stack([self.draw(label, seed) for label, seed in zip(labels, seeds, strict=True)])
 
 
@@ -223,6 +225,18 @@ def test_evaluation_reports_figures_with_their_bounds(world):
     for paths in report.artifacts.values():
         assert all((world.root / "evaluation" / path).is_file() for path in paths)
     assert "&lt;b&gt;" in (world.root / "evaluation" / "report.html").read_text()
+
+
+def test_options_of_sampling_are_the_configurations_or_else_the_models_and_stand_in_the_report(world):
+    path = world.root / "model" / "config.json"
+    model = json.loads(path.read_text())
+    model["sampling"] |= {"cache_interval": 2, "guidance_rescale": 0.7, "ddpm_variance": "large"}
+    path.write_text(json.dumps(model))
+    world.run(CONFIG.model_copy(update={"cache_interval": 3, "guidance_interval": (0.2, 0.8)}))
+    chosen = {"cache_interval": 3, "guidance_rescale": 0.7, "guidance_interval": (0.2, 0.8)}
+    assert world.stand_in.options == chosen
+    written = json.loads((world.root / "evaluation" / "report.json").read_text())["sampling"]
+    assert written.items() >= {**chosen, "guidance_interval": [0.2, 0.8]}.items()
 
 
 def test_evaluation_is_the_same_each_time_and_draws_once(world):

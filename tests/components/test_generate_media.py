@@ -166,6 +166,23 @@ def test_the_device_asked_for_is_the_one_that_draws(package, tmp_path, monkeypat
         _run(package, tmp_path, {"label": "squares"}, name="cuda", device="cuda")
 
 
+@pytest.mark.parametrize(
+    "option",
+    [{"guidance_interval": (0.4, 0.6)}, {"guidance_rescale": 1.0}, {"time_shift": 5.0}, {"cache_interval": 3}],
+    ids=lambda option: next(iter(option)),
+)
+def test_every_option_of_sampling_reaches_the_pictures(package, tmp_path, option):
+    usual, _ = _run(package, tmp_path, {"label": "squares"}, name="usual", guidance_scale=6.0)
+    other, _ = _run(package, tmp_path, {"label": "squares"}, name="other", guidance_scale=6.0, **option)
+    assert (other / "media.json").read_bytes() != (usual / "media.json").read_bytes()
+
+
+@pytest.mark.parametrize("option", [{"eta": 0.5}, {"ddpm_variance": "small"}], ids=lambda option: next(iter(option)))
+def test_an_option_of_another_sampler_is_refused(package, tmp_path, option):
+    with pytest.raises(BadDataError, match=next(iter(option))):
+        _run(package, tmp_path, {"label": "squares"}, **option)
+
+
 def test_a_sampler_that_the_model_cannot_have_is_refused(package, tmp_path):
     with pytest.raises(BadDataError, match="ddpm cannot sample"):
         _run(package, tmp_path, {"label": "squares"}, sampler="ddpm")

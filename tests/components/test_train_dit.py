@@ -11,6 +11,7 @@ from model_core.data.latents import LatentDataset
 from model_core.errors import BadDataError, BadModelError
 from model_core.sampling.generate import load_transformer
 from model_core.training.config import TrainingConfig
+from model_core.transformer.model_config import SamplingDefaults
 from tests.model_core.toy_latents import LABELS, write_latents
 
 SIZES = {"hidden_size": 16, "depth": 1, "num_heads": 2}
@@ -125,6 +126,10 @@ def test_the_configuration_names_every_field_of_training():
     assert set(Config().training_values()) == set(TrainingConfig.__dataclass_fields__)
 
 
+def test_the_configuration_names_every_field_of_sampling():
+    assert set(Config().sampling_values()) == set(SamplingDefaults.model_fields)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -133,6 +138,9 @@ def test_the_configuration_names_every_field_of_training():
         {"objective": "epsilon", "learn_variance": True, "num_timesteps": 20, "accumulate_steps": 2, "device": "cpu"},
         {"norm": "rms", "mlp": "swiglu", "positions": "rope", "qk_norm": True, "hidden_size": 24, "precision": "bfloat16"},
         {"modulation": "shared", "attention": "factorised", "long_skips": True, "text_conditioning": "none", "depth": 2},
+        {"sampling_time_shift": 3.0, "sampling_guidance_interval": (0.1, 0.9), "sampling_cache_interval": 2},
+        {"sampling_eta": 0.5, "objective": "v", "sampling_guidance_rescale": 0.7},
+        {"sampling_ddpm_variance": "large", "objective": "x0", "sampler": "ddpm"},
         {"preset": "tiny-modern", "activation_checkpointing": True, **NO_SIZES},
     ],
     ids=lambda change: next(iter(change)),
@@ -148,7 +156,7 @@ def test_every_option_trains_a_model_that_opens_and_says_what_it_is(tmp_path, ch
             config.noise_schedule,
             config.zero_terminal_snr,
         )
-    assert found.sampling.sampler == config.sampler
+    assert found.sampling == SamplingDefaults(**config.sampling_values())
     architecture = found.transformer()
     for name in ("learn_variance", "modulation", "attention", "text_conditioning", "long_skips"):
         assert getattr(architecture, name) == getattr(config, name)
@@ -187,6 +195,12 @@ def test_the_model_says_which_precision_auto_was(tmp_path, monkeypatch):
         ({"learn_variance": True}, "learn_variance"),
         ({"sampler": "ddpm"}, "cannot sample rectified_flow"),
         ({"objective": "epsilon", "num_timesteps": 50, "sampling_num_steps": 51}, "sampling takes 51 steps"),
+        ({"objective": "v", "sampling_time_shift": 3.0}, "time shift is for rectified flow"),
+        ({"sampling_eta": 0.5}, "eta is 0.5, which the sampler euler does not read"),
+        (
+            {"objective": "epsilon", "sampler": "ddpm", "learn_variance": True, "sampling_ddpm_variance": "small"},
+            "learns its variance",
+        ),
         ({"preset": "DiT-M/2"}, "no transformer preset"),
         ({"preset": "tiny"}, "preset tiny has hidden_size 64, but hidden_size is set to 16"),
         ({"accumulate_steps": 5}, "accumulate_steps"),

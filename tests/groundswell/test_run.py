@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from groundswell.cli.main import main
+from infra.errors import BadSettingError
 from infra.home import Home
+from model_core.sampling.options import SamplingOptions
 from pipelines.generation import GeneratedFile, GenerateOutcome, GenerateRequest
 from pipelines.views import RunOutcome, RunView, StepView
 from tests.groundswell.conftest import Cli
@@ -138,6 +140,32 @@ def test_generated_pictures_are_listed_with_their_digests(cli: Cli, home: Home, 
     shown = cli("--home", home.path, *arguments).stdout
     assert hashlib.sha256(b"a").hexdigest() in shown
     assert "a flag" not in shown
+
+
+def test_options_of_sampling_reach_the_request_where_they_are_given(
+    cli: Cli, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[GenerateRequest] = []
+
+    def generate(home: Home, request: GenerateRequest, **_: Any) -> GenerateOutcome:
+        asked.append(request)
+        raise BadSettingError("enough")
+
+    monkeypatch.setattr("pipelines.generation.generate", generate)
+    given = ["--guidance-interval", 0.2, 0.8, "--guidance-rescale", 0.7, "--time-shift", 3, "--cache-interval", 2]
+    cli("--home", home.path, "generate", "m/1", "--label", "a", "--out", "x", *given, "--eta", 0.5, "--ddpm-variance", "large")
+    cli("--home", home.path, "generate", "m/1", "--label", "a", "--out", "x")
+    assert SamplingOptions.model_validate(asked[0].options) == SamplingOptions(
+        guidance_interval=(0.2, 0.8), guidance_rescale=0.7, time_shift=3.0, cache_interval=2, eta=0.5, ddpm_variance="large"
+    )
+    assert SamplingOptions.model_validate(asked[1].options) == SamplingOptions()
+
+
+@pytest.mark.parametrize(
+    "option", [["--eta", "2"], ["--cache-interval", "0"], ["--time-shift", "0"], ["--guidance-interval", "0"]]
+)
+def test_options_of_sampling_out_of_range_are_usage_errors(cli: Cli, option: list[str]) -> None:
+    assert cli("generate", "m/1", "--label", "a", "--out", "x", *option).exit_code == 2
 
 
 def test_main_returns_an_exit_code(capfd: pytest.CaptureFixture[str]) -> None:
