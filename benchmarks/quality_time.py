@@ -34,6 +34,7 @@ from benchmarks.quality_evaluation import judge_snapshot, recipe_drawing
 from benchmarks.quality_runs import Budget, Recipe, Run, Workplace, open_run, train_run
 from model_core.evaluation.classifier import load_classifier
 from model_core.training.loop import StepProgress
+from model_core.transformer.presets import MODERN
 
 RESULTS = Path(__file__).parent / "results" / "quality-time.json"
 
@@ -79,10 +80,7 @@ OURS = Recipe(
     num_sampling_steps=20,
     guidance_scale=1.5,
 )
-OURS_MODERN = OURS.changed(
-    "ours-modern",
-    architecture={"norm": "rms", "mlp": "swiglu", "positions": "rope", "qk_norm": True},
-)
+OURS_MODERN = OURS.changed("ours-modern", architecture=MODERN)
 RECIPES = {recipe.name: recipe for recipe in (ORIGINAL, TUNED_EPSILON, OURS, OURS_MODERN)}
 
 

@@ -5,9 +5,9 @@ import functools
 import importlib
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from model_core.transformer.config import TransformerConfig
     from model_core.transformer.model_config import ModelConfig
 
+OursName = Literal["ours", "ours-modern", "ours-modern-shared"]
 MATMUL = "matmul"
 MATMUL_SIZE = {"cpu": 1024, "cuda": 8192}
 NUM_LABELS = 1000
@@ -195,29 +196,38 @@ def _diffusers(settings: Settings) -> Contender:
     return Contender(num_parameters=_trained(model), forward=forward, train=train, sample=sample)
 
 
-MODERN = {"norm": "rms", "mlp": "swiglu", "positions": "rope", "qk_norm": True, "modulation": "shared"}
-
-
-def _ours(settings: Settings, *, modern: bool) -> Contender:
-    """Returns our network in our training loop: compatible with the reference, or with what the field has changed since."""
-    from model_core.sampling.sample import sample_latents
-    from model_core.training.config import TrainingConfig
-    from model_core.training.loop import train as train_loop
-    from model_core.training.precision import DeviceName
+def _architecture(settings: Settings, name: OursName) -> "TransformerConfig":
+    """Returns a network of ours: compatible with the reference, or with what the field has changed since."""
     from model_core.transformer.config import TransformerConfig
-    from model_core.transformer.dit import DiT
+    from model_core.transformer.presets import modern
 
-    options: dict[str, Any] = MODERN if modern else {"learn_variance": True}
-    architecture = TransformerConfig(
+    plain = TransformerConfig(
         in_channels=4,
         patch_size=(1, 2, 2),
         hidden_size=settings.hidden_size,
         depth=settings.depth,
         num_heads=settings.num_heads,
         num_labels=NUM_LABELS,
-        **options,
     )
-    objective: dict[str, Any] = {} if modern else {"objective": "epsilon", "learn_variance": True}
+    match name:
+        case "ours":
+            return replace(plain, learn_variance=True)
+        case "ours-modern":
+            return modern(plain)
+        case "ours-modern-shared":
+            return replace(modern(plain), modulation="shared")
+
+
+def _ours(settings: Settings, *, name: OursName) -> Contender:
+    """Returns a network of ours in our training loop."""
+    from model_core.sampling.sample import sample_latents
+    from model_core.training.config import TrainingConfig
+    from model_core.training.loop import train as train_loop
+    from model_core.training.precision import DeviceName
+    from model_core.transformer.dit import DiT
+
+    architecture = _architecture(settings, name)
+    objective: dict[str, Any] = {"objective": "epsilon", "learn_variance": True} if name == "ours" else {}
     config = TrainingConfig(
         num_steps=_ENDLESS,
         batch_size=settings.batch_size,
@@ -243,7 +253,7 @@ def _ours(settings: Settings, *, modern: bool) -> Contender:
         with settings.autocast():
             return sample_latents(
                 model(),
-                _model_config(architecture, settings, "rectified_flow" if modern else "epsilon"),
+                _model_config(architecture, settings, "epsilon" if name == "ours" else "rectified_flow"),
                 noise=noise[:, :, None],
                 condition=_condition(labels),
                 num_steps=num_steps,
@@ -356,8 +366,9 @@ def _trained(model: nn.Module) -> int:
 CONTENDERS: dict[str, Callable[[Settings], Contender]] = {
     "reference": _reference,
     "diffusers": _diffusers,
-    "ours": lambda settings: _ours(settings, modern=False),
-    "ours-modern": lambda settings: _ours(settings, modern=True),
+    "ours": functools.partial(_ours, name="ours"),
+    "ours-modern": functools.partial(_ours, name="ours-modern"),
+    "ours-modern-shared": functools.partial(_ours, name="ours-modern-shared"),
 }
 EVERYTHING = {**CONTENDERS, MATMUL: _matmul}
 """The contenders, and the matrix products that they are measured against."""

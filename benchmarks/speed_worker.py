@@ -23,8 +23,7 @@ _LIBRARIES = {
     MATMUL: (),
     "reference": ("benchmarks.peers.dit_reference", "benchmarks.peers.reference_training"),
     "diffusers": ("diffusers.training_utils", "diffusers.models.transformers.dit_transformer_2d"),
-    "ours": ("model_core.training.loop", "model_core.sampling.sample"),
-    "ours-modern": ("model_core.training.loop", "model_core.sampling.sample"),
+    **dict.fromkeys(("ours", "ours-modern", "ours-modern-shared"), ("model_core.training.loop", "model_core.sampling.sample")),
 }
 
 

@@ -1,9 +1,9 @@
 """What a training step and a guided sampling step cost, against two peers: ``python -m benchmarks.transformer_speed``.
 
-Contenders: our network in our training loop, once as the DiT paper has it and once with what the field has changed since; the
-paper's network trained as its published program does (`benchmarks.peers`); diffusers' DiTTransformer2DModel with torch's AdamW
-and diffusers' average of weights. A training step is all of it: batch, forward, backward, clipping where the contender does it,
-optimiser, average.
+Contenders: our network in our training loop as the DiT paper has it, with what the field has changed since, and with that and
+one modulation for all blocks; the paper's network trained as its published program does (`benchmarks.peers`); diffusers'
+DiTTransformer2DModel with torch's AdamW and diffusers' average of weights. A training step is all of it: batch, forward,
+backward, clipping where the contender does it, optimiser, average.
 
 Each contender is a process of its own, so that its peak memory is its own, and the processes take turns step by step, so that a
 machine that slows down slows all of them down. Medians are told, and as a share of the median of matrix products that were timed

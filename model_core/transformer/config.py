@@ -43,7 +43,8 @@ _ADDED_LATER = {*_CHOICES, *_FLAGS, "rope_grid"}  # absent from configurations o
 class TransformerConfig:
     """Architecture of a DiT (Peebles & Xie 2022, arXiv 2212.09748) and of what the field has changed in it since.
 
-    The defaults are the paper's network.
+    By default every part is the paper's but the learned variance, and the sizes are none of the paper's; its networks are those
+    of `presets.reference`.
 
     Attributes:
         in_channels: Channels of a latent, and of the prediction.

@@ -1,8 +1,9 @@
 """Architectures by name; importing this imports no tensors."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from model_core.errors import BadModelError
 from model_core.transformer.config import TransformerConfig
@@ -10,6 +11,9 @@ from model_core.transformer.config import TransformerConfig
 # Depth, hidden size and heads (Peebles & Xie 2022, arXiv 2212.09748, table 1).
 _SIZES: Final = {"S": (12, 384, 6), "B": (12, 768, 12), "L": (24, 1024, 16), "XL": (28, 1152, 16)}
 _NAME = re.compile(r"(?:DiT-(?P<size>S|B|L|XL)/(?P<patch>[1248])|tiny)(?P<modern>-modern)?")
+MODERN: Final[Mapping[str, Any]] = {"norm": "rms", "mlp": "swiglu", "positions": "rope", "qk_norm": True}
+"""What `modern` changes in an architecture."""
+
 PRESET_HINT: Final = (
     "DiT-S/2 to DiT-XL/8 (sizes S, B, L, XL; patches 1, 2, 4, 8) or tiny, each with -modern at the end or without"
 )
@@ -21,7 +25,7 @@ def preset(name: str, *, in_channels: int, num_labels: int = 0, text_dim: int = 
     The number after the slash is a patch's side in height and width; a frame is a patch of its own.
 
     Args:
-        name: Of the paper's table 1, or ``tiny``; with ``-modern`` the network that `modern` makes of it.
+        name: Of the paper's table 1, or ``tiny``, for tests and first attempts; with ``-modern`` what `modern` makes of it.
         in_channels: Channels of a latent.
         num_labels: Labels known.
         text_dim: Width of a pooled caption embedding; 0 for none.
@@ -52,7 +56,7 @@ def modern(config: TransformerConfig) -> TransformerConfig:
     Root mean square norms, SwiGLU and rotary positions as in LightningDiT (Yao 2025, arXiv 2501.01423), and normalised queries
     and keys as in SD3 (Esser 2024, arXiv 2403.03206).
     """
-    return replace(config, norm="rms", mlp="swiglu", positions="rope", qk_norm=True)
+    return replace(config, **MODERN)
 
 
 def reference(name: str, *, in_channels: int = 4, num_labels: int = 1000) -> TransformerConfig:

@@ -4,10 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks import speed_contenders
+from benchmarks.quality_time import OURS, OURS_MODERN
 from benchmarks.speed_contenders import CONTENDERS, Settings
 from benchmarks.speed_worker import operations
 from benchmarks.transformer_speed import Worker, main
 from model_core.errors import BadModelError
+from model_core.transformer.presets import MODERN, modern
 
 TINY = Settings(
     contender="",
@@ -59,6 +62,15 @@ def test_our_network_computes_what_the_reference_computes():
 
 def test_our_network_has_the_reference_s_parameters():
     assert CONTENDERS["ours"](TINY).num_parameters == CONTENDERS["reference"](TINY).num_parameters
+
+
+@pytest.mark.parametrize(("name", "modulation"), [("ours-modern", "block"), ("ours-modern-shared", "shared")])
+def test_the_modern_networks_are_the_presets_but_for_what_their_names_say(name, modulation):
+    architecture = speed_contenders._architecture(TINY, name)
+    assert architecture == modern(replace(architecture, modulation=modulation))
+    assert architecture.modulation == modulation
+    assert {part: getattr(architecture, part) for part in MODERN} == MODERN
+    assert OURS_MODERN.architecture == {**OURS.architecture, **MODERN}
 
 
 @pytest.mark.parametrize(
