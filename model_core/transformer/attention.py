@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Complex, Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -37,7 +37,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(
-        self, x: Float[Tensor, "b n d"], layout: TokenLayout, rotations: Complex[Tensor, "n 1 p"] | None = None
+        self, x: Float[Tensor, "b n d"], layout: TokenLayout, rotations: Float[Tensor, "n 1 p 2"] | None = None
     ) -> Float[Tensor, "b n d"]:
         """Returns each token's mixture of the others of its sample."""
         parts = self.qkv(x).chunk(3, dim=-1)  # side by side, as their gradients will be: no copy to bring them together

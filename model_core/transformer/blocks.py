@@ -4,7 +4,7 @@ Shape legend: b batch, n tokens, d hidden size, s samples. Names of parameters a
 """
 
 import torch
-from jaxtyping import Bool, Complex, Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from model_core.transformer.attention import Attention, CrossAttention
@@ -60,7 +60,7 @@ class AdaLNZeroBlock(nn.Module):
         x: Float[Tensor, "b n d"],
         modulation: Float[Tensor, "s kd"],
         layout: TokenLayout,
-        rotations: Complex[Tensor, "n 1 p"] | None = None,
+        rotations: Float[Tensor, "n 1 p 2"] | None = None,
         keys_values: Float[Tensor, "s m 2 h k"] | None = None,
         text_mask: Bool[Tensor, "s m"] | None = None,
         skipped: Float[Tensor, "b n d"] | None = None,
@@ -92,7 +92,7 @@ class AdaLNZeroBlock(nn.Module):
         return gated(x, gate, self.mlp(modulate(self.norm2(x), shift, scale)))
 
     def _over_time(
-        self, x: Float[Tensor, "b n d"], layout: TokenLayout, rotations: Complex[Tensor, "n 1 p"] | None
+        self, x: Float[Tensor, "b n d"], layout: TokenLayout, rotations: Float[Tensor, "n 1 p 2"] | None
     ) -> Float[Tensor, "b n d"]:
         """Returns attention over time; a picture has no other frame to attend to, and gets zeros, packed with clips or alone."""
         if self.temporal_attn is None:

@@ -7,7 +7,7 @@ import math
 from typing import cast
 
 import torch
-from jaxtyping import Bool, Complex, Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -226,7 +226,7 @@ class DiT(nn.Module):
         tokens, mask = self.text_tokens(states, mask)
         return TextMemory(keys_values=tuple(block.keys_values(tokens) for block in self._layers), mask=mask)
 
-    def _rotations(self, layout: TokenLayout, device: torch.device) -> Complex[Tensor, "n 1 p"] | None:
+    def _rotations(self, layout: TokenLayout, device: torch.device) -> Float[Tensor, "n 1 p 2"] | None:
         if self.config.positions != "rope":
             return None
         found = [grid_rotations(run.grid, self.config.head_dim, self.config.rope_grid, device) for run in layout.runs]

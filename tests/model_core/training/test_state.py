@@ -1,4 +1,8 @@
 import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +13,7 @@ from model_core.training.ema import ema_decay_at
 from model_core.training.learning_rate import learning_rate_at
 from model_core.training.state import TrainingState
 from model_core.transformer.dit import DiT
+from model_core.transformer.presets import MODERN
 from tests.model_core.toy_latents import ARCHITECTURE, TRAINING, open_latents
 
 
@@ -86,15 +91,16 @@ def test_activation_checkpointing_changes_no_bit(latents):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # torch.compile warns of its own workings
-def test_compiled_blocks_compute_the_same(latents, monkeypatch):
-    compile_module = torch.nn.Module.compile  # traced as ever, but without a C++ compiler's minute
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compile_module(module, backend="aot_eager", fullgraph=True))
-    loss, gradients = _gradients(TRAINING, latents)
-    compiled, found = _gradients(TRAINING, latents, compile=True)
-    assert compiled == pytest.approx(loss, rel=1e-5)
-    for name, gradient in gradients.items():
-        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("changes", [{}, dict(MODERN)], ids=["plain", "modern"])
+def test_compiled_blocks_compute_the_same_in_real_numbers(tmp_path, changes):
+    open_latents(tmp_path)
+    command = [sys.executable, "-m", "tests.model_core.training.compiled", str(tmp_path), json.dumps(changes)]
+    finished = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[3], check=False)
+    assert finished.returncode == 0, finished.stderr
+    found = json.loads(finished.stdout)
+    assert found["losses"][1] == pytest.approx(found["losses"][0], rel=1e-5)
+    assert found["difference"] < 1e-5
+    assert found["dtypes"] == ["torch.float32"]
 
 
 def test_bfloat16_is_near_float32_and_weights_and_gradients_stay_float32(latents):

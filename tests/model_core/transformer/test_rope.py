@@ -5,7 +5,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_core.transformer.rope import axis_frequencies, grid_rotations, pairs_per_axis, rotate
+from model_core.transformer.rope import (
+    _turned,
+    _turned_as_complex,
+    axis_frequencies,
+    grid_rotations,
+    pairs_per_axis,
+    rotate,
+)
 from tests.model_core.transformer.networks import awake, condition, config, latents
 
 HEAD = 16
@@ -20,7 +27,7 @@ def _logit(query, key, at_query, at_key):
     """The product of one query and key vector placed at two tokens of the grid."""
     rotations = grid_rotations(GRID, HEAD)
     turned = [
-        rotate(x.view(1, 1, 1, HEAD), rotations[_token(*place)].view(1, 1, -1)).flatten()
+        rotate(x.view(1, 1, 1, HEAD), rotations[_token(*place)][None]).flatten()
         for x, place in ((query, at_query), (key, at_key))
     ]
     return float(turned[0] @ turned[1])
@@ -48,8 +55,7 @@ def test_rotations_agree_with_a_loop():
         for pair, axis in enumerate(axes):
             angle = place[axis] / 10_000 ** (within[axis] / axes.count(axis))
             within[axis] += 1
-            found = complex(rotations[_token(*place), 0, pair])
-            assert found == pytest.approx(complex(math.cos(angle), math.sin(angle)), abs=1e-6)
+            assert rotations[_token(*place), 0, pair].tolist() == pytest.approx([math.cos(angle), math.sin(angle)], abs=1e-6)
 
 
 @given(head_dim=st.integers(3, 128).map(lambda half: 2 * half))
@@ -66,6 +72,17 @@ def test_rotating_keeps_lengths(seed):
     torch.testing.assert_close(rotate(x, grid_rotations(GRID, HEAD)).norm(dim=-1), x.norm(dim=-1))
 
 
+@given(seed=st.integers(0, 2**31), head_dim=st.integers(3, 40).map(lambda half: 2 * half))
+def test_rotating_is_multiplying_complex_numbers_however_it_is_computed(seed, head_dim):
+    pairs = torch.randn(2, math.prod(GRID), 3, head_dim // 2, 2, generator=torch.Generator().manual_seed(seed))
+    rotations = grid_rotations(GRID, head_dim)
+    exact = torch.view_as_complex(pairs.double()) * torch.view_as_complex(rotations.double())
+    expected = torch.view_as_real(exact).float()
+    for turned in (_turned(pairs, rotations), _turned_as_complex(pairs, rotations)):
+        torch.testing.assert_close(turned, expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(rotate(pairs.flatten(-2), rotations), expected.flatten(-2), rtol=1e-6, atol=1e-6)
+
+
 def test_half_precision_comes_back_as_half_precision():
     x = torch.randn(1, math.prod(GRID), 2, HEAD, generator=torch.Generator().manual_seed(0))
     found = rotate(x.bfloat16(), grid_rotations(GRID, HEAD))
@@ -76,7 +93,7 @@ def test_half_precision_comes_back_as_half_precision():
 def test_the_first_frame_of_a_clip_stands_where_a_picture_stands():
     assert torch.equal(grid_rotations((3, 4, 5), HEAD)[:20], grid_rotations((1, 4, 5), HEAD))
     time = pairs_per_axis(HEAD)[0]
-    assert torch.equal(grid_rotations((1, 4, 5), HEAD)[..., :time], torch.ones(20, 1, time, dtype=torch.complex64))
+    assert torch.equal(grid_rotations((1, 4, 5), HEAD)[:, :, :time], torch.tensor([1.0, 0.0]).expand(20, 1, time, 2))
 
 
 def test_stretching_keeps_the_fastest_turn_and_slows_the_slowest_by_the_stretch():
@@ -91,8 +108,8 @@ def test_a_grid_no_longer_than_in_training_is_not_stretched_and_a_longer_axis_st
     time, rows, _ = pairs_per_axis(HEAD)
     wide = grid_rotations((1, 4, 16), HEAD, (1, 8, 8))
     plain = grid_rotations((1, 4, 16), HEAD)
-    assert torch.equal(wide[..., : time + rows], plain[..., : time + rows])
-    assert not torch.equal(wide[..., time + rows :], plain[..., time + rows :])
+    assert torch.equal(wide[:, :, : time + rows], plain[:, :, : time + rows])
+    assert not torch.equal(wide[:, :, time + rows :], plain[:, :, time + rows :])
 
 
 def test_positions_are_told_apart_by_rotations_alone():
