@@ -20,6 +20,7 @@ from benchmarks.quality_runs import Recipe, Run, Workplace, load_snapshot
 from benchmarks.spaces import Space
 from model_core.data.importers.fashion_mnist import LABELS
 from model_core.diffusion.condition import Condition
+from model_core.diffusion.guidance import Guidance
 from model_core.sampling.names import SamplerName, fitting_samplers
 from model_core.sampling.sample import sample_latents
 from model_core.sampling.seeds import noise_source
@@ -40,6 +41,8 @@ class Drawing:
         guidance_scale: s of P8.
         num_pictures: How many, all labels in turn.
         seed: The first picture's seed; the others follow.
+        cache_interval: Attention and MLPs are computed in every n-th call of the network.
+        guidance_interval: Times at which guidance holds, from 0 (data) to 1 (noise); None for always.
     """
 
     sampler: SamplerName
@@ -47,6 +50,8 @@ class Drawing:
     guidance_scale: float
     num_pictures: int
     seed: int = 0
+    cache_interval: int = 1
+    guidance_interval: tuple[float, float] | None = None
 
     @property
     def num_calls(self) -> int:
@@ -54,7 +59,12 @@ class Drawing:
         return 2 * self.num_steps - 1 if self.sampler == "heun" else self.num_steps
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain values for JSON."""
+        """Returns plain values for JSON; options are left out where they are off, as in judgements from before they existed."""
+        options: dict[str, Any] = {}
+        if self.cache_interval != 1:
+            options["cache_interval"] = self.cache_interval
+        if self.guidance_interval is not None:
+            options["guidance_interval"] = list(self.guidance_interval)
         return {
             "sampler": self.sampler,
             "num_steps": self.num_steps,
@@ -62,6 +72,7 @@ class Drawing:
             "guidance_scale": self.guidance_scale,
             "num_pictures": self.num_pictures,
             "seed": self.seed,
+            **options,
         }
 
 
@@ -128,8 +139,9 @@ def draw(
             draw_noise=source,
             condition=Condition(labels=asked, text=torch.zeros(count, 0), text_mask=torch.zeros(count, dtype=torch.bool)),
             num_steps=drawing.num_steps,
-            guidance_scale=drawing.guidance_scale,
+            guidance=Guidance(scale=drawing.guidance_scale, interval=drawing.guidance_interval),
             sampler=drawing.sampler,
+            cache_interval=drawing.cache_interval,
         )
         images.append(space.decode(drawn))
         progress(start + count)

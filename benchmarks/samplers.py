@@ -1,11 +1,14 @@
 """Quality by sampler and calls of the network: ``python -m benchmarks.samplers --data FOLDER --out FOLDER --run RUN``.
 
 One trained model, named by its folder under ``runs`` in ``--out``, is sampled by each sampler that fits its objective, with about
-as many calls of the network each time. Prints a Markdown table and writes JSON; a judgement made before is not made again.
+as many calls of the network each time; and again with each feature cache and each interval of guidance that is asked for.
+Prints a Markdown table and writes JSON; a judgement made before is not made again.
 """
 
 import argparse
+import itertools
 import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from benchmarks.fashion import Judge
 from benchmarks.quality_evaluation import Drawing, judge_snapshot
 from benchmarks.quality_runs import PLAN_NAME, Run, Workplace, reopen_run
 from benchmarks.quality_time import bounds_line, open_workplace, parser_of, results_document
+from model_core.diffusion.guidance import Guidance
 from model_core.errors import BadDataError
 from model_core.sampling.names import SamplerName, fitting_samplers
 
@@ -27,6 +31,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--samplers", default="all", help="names with commas")
     parser.add_argument("--calls", default="5,10,20,50,250", help="calls of the network, with commas")
     parser.add_argument("--guidance", type=float, help="guidance scale; the recipe's own if not given")
+    parser.add_argument(
+        "--cache-intervals", default="", help="also with a feature cache that computes every n-th call; with commas, such as 2,3"
+    )
+    parser.add_argument(
+        "--guidance-intervals",
+        default="",
+        help="also guided between two times alone, from 0 (data) to 1 (noise); with commas, such as 0.1-0.9,0.2-0.8",
+    )
     parser.add_argument("--codec", type=Path, help="folder of a trained codec, for a model of its latents")
     parser.add_argument("--results", type=Path, default=RESULTS)
     return parser.parse_args(arguments)
@@ -52,28 +64,68 @@ def parse_calls(text: str) -> list[int]:
     return calls
 
 
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """What is done to a sampler's calls: nothing, a feature cache, or guidance for a part of the time."""
+
+    cache_interval: int = 1
+    guidance_interval: tuple[float, float] | None = None
+
+
+def parse_arms(cache_intervals: str, guidance_intervals: str, *, guidance: float) -> list[Arm]:
+    """Returns the plain arm and those that two lists with commas ask for, each changing one thing.
+
+    Raises:
+        BadDataError: A number makes no sense, or times are given for a model that is not guided.
+    """
+    if guidance_intervals and guidance == 1:
+        raise BadDataError("--guidance-intervals without guidance: its scale is 1", hint="give another --guidance")
+    cached = [Arm(cache_interval=_cache_interval(text)) for text in cache_intervals.split(",") if text]
+    guided = [Arm(guidance_interval=_guidance_interval(text)) for text in guidance_intervals.split(",") if text]
+    return [Arm(), *cached, *guided]
+
+
+def _cache_interval(text: str) -> int:
+    if not text.isdecimal() or int(text) < 2:
+        raise BadDataError(f"--cache-intervals has {text!r}", hint="give whole numbers of at least 2 with commas, such as 2,3")
+    return int(text)
+
+
+def _guidance_interval(text: str) -> tuple[float, float]:
+    try:
+        low, high = (float(part) for part in text.split("-"))
+        Guidance(interval=(low, high))
+    except (ValueError, BadDataError) as error:
+        raise BadDataError(
+            f"--guidance-intervals has {text!r}", hint="give two times from 0 to 1, the lower one first, such as 0.2-0.8"
+        ) from error
+    return low, high
+
+
 def judge_samplers(
     run: Run,
     samplers: list[SamplerName],
+    arms: list[Arm],
     calls: list[int],
     guidance: float,
     num_pictures: int,
     judge: Judge,
     workplace: Workplace,
 ) -> list[dict[str, Any]]:
-    """Returns a judgement for each sampler and number of calls, with the weights of the run's end."""
+    """Returns a judgement for each sampler, arm and number of calls, with the weights of the run's end."""
     found = []
-    for sampler in samplers:
-        for wanted in calls:
-            drawing = Drawing(
-                sampler=sampler,
-                num_steps=steps_for_calls(sampler, wanted),
-                guidance_scale=guidance,
-                num_pictures=num_pictures,
-            )
-            point = judge_snapshot(run, run.training.num_steps, drawing, judge, workplace)
-            found.append({**point, "wanted_calls": wanted})
-            print(f"{sampler} {wanted}: distance {point['distance']:.2f} accuracy {point['accuracy']:.3f}", file=sys.stderr)
+    for sampler, arm, wanted in itertools.product(samplers, arms, calls):
+        drawing = Drawing(
+            sampler=sampler,
+            num_steps=steps_for_calls(sampler, wanted),
+            guidance_scale=guidance,
+            num_pictures=num_pictures,
+            **asdict(arm),
+        )
+        point = judge_snapshot(run, run.training.num_steps, drawing, judge, workplace)
+        found.append({**point, "wanted_calls": wanted})
+        row = " ".join(_row_of(found[-1]))
+        print(f"{row} {wanted}: distance {point['distance']:.2f} accuracy {point['accuracy']:.3f}", file=sys.stderr)
     return found
 
 
@@ -86,7 +138,8 @@ def measure(options: argparse.Namespace) -> None:
     known: dict[str, SamplerName] = {name: name for name in fitting_samplers(run.training.objective)}
     samplers = [known[name] for name in chosen(options.samplers, known, what="sampler for this model's objective")]
     guidance = run.recipe.guidance_scale if options.guidance is None else options.guidance
-    points = judge_samplers(run, samplers, calls, guidance, options.samples, judge, workplace)
+    arms = parse_arms(options.cache_intervals, options.guidance_intervals, guidance=guidance)
+    points = judge_samplers(run, samplers, arms, calls, guidance, options.samples, judge, workplace)
     entry = {"name": run.recipe.name, "seed": run.seed, "guidance_scale": guidance, "run": run.folder.name, "points": points}
     document = results_document("samplers", [entry], options, workplace, judge)
     write_json(options.results, document)
@@ -94,12 +147,22 @@ def measure(options: argparse.Namespace) -> None:
 
 
 def table(document: dict[str, Any], calls: list[int]) -> str:
-    """Returns the results as Markdown: a row a sampler, a column a number of calls, distance and accuracy in each cell."""
+    """Returns the results as Markdown: a row a sampler and arm, a column a number of calls, distance and accuracy in a cell."""
     points = document["entries"][0]["points"]
-    cells = {(point["sampler"], point["wanted_calls"]): f"{point['distance']:.2f} / {point['accuracy']:.3f}" for point in points}
-    rows = [[name, *(cells[name, wanted] for wanted in calls)] for name in dict.fromkeys(point["sampler"] for point in points)]
-    header = ["sampler", *(f"{wanted} calls" for wanted in calls)]
+    cells = {(_row_of(point), point["wanted_calls"]): f"{point['distance']:.2f} / {point['accuracy']:.3f}" for point in points}
+    rows = [[*row, *(cells[row, wanted] for wanted in calls)] for row in dict.fromkeys(map(_row_of, points))]
+    header = ["sampler", "computed", "guided", *(f"{wanted} calls" for wanted in calls)]
     return f"{markdown_table(header, rows)}\n\nDistance / accuracy. {bounds_line(document['bounds'])}"
+
+
+def _row_of(point: dict[str, Any]) -> tuple[str, str, str]:
+    """Returns a judgement's sampler, in which calls attention and MLPs were computed, and when there was guidance."""
+    cache, interval = point.get("cache_interval", 1), point.get("guidance_interval")
+    return (
+        point["sampler"],
+        "every call" if cache == 1 else f"1 call in {cache}",
+        "always" if interval is None else f"{interval[0]:g} to {interval[1]:g}",
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

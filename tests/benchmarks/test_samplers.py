@@ -2,8 +2,10 @@ import json
 
 import pytest
 
-from benchmarks import quality_time, samplers
+from benchmarks import quality_evaluation, quality_time, samplers
+from benchmarks.quality_evaluation import Drawing
 from benchmarks.samplers import main, steps_for_calls
+from model_core.diffusion.guidance import Guidance
 from tests.benchmarks.toy_recipes import TOY_RECIPES
 
 
@@ -33,6 +35,33 @@ def test_judges_each_sampler_at_each_number_of_calls(common, run, tmp_path, caps
     assert "| euler |" in capsys.readouterr().out
 
 
+def test_judges_feature_caches_and_intervals_of_guidance_beside_the_plain_sampler(common, run, tmp_path, capsys, monkeypatch):
+    asked, sample = [], quality_evaluation.sample_latents
+    monkeypatch.setattr(
+        quality_evaluation, "sample_latents", lambda *given, **options: asked.append(options) or sample(*given, **options)
+    )
+    results = tmp_path / "samplers.json"
+    arms = ["--cache-intervals", "2", "--guidance-intervals", "0.3-0.7"]
+    assert main([*common, "--run", run, "--samplers", "euler", "--calls", "4", *arms, "--results", str(results)]) == 0
+    plain, cached, guided = json.loads(results.read_text(encoding="utf-8"))["entries"][0]["points"]
+    assert "cache_interval" not in plain
+    assert "guidance_interval" not in plain
+    assert (cached["cache_interval"], guided["guidance_interval"]) == (2, [0.3, 0.7])
+    assert [options["cache_interval"] for options in asked] == [1, 2, 1]
+    assert [options["guidance"] for options in asked] == [
+        Guidance(scale=1.5),
+        Guidance(scale=1.5),
+        Guidance(scale=1.5, interval=(0.3, 0.7)),
+    ]
+    rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in capsys.readouterr().out.splitlines()[2:5]]
+    assert rows == [["euler", "every call", "always"], ["euler", "1 call in 2", "always"], ["euler", "every call", "0.3 to 0.7"]]
+
+
+def test_a_plain_drawing_is_named_as_before_there_were_caches_and_intervals():
+    drawing = Drawing(sampler="euler", num_steps=2, guidance_scale=1.5, num_pictures=4)
+    assert set(drawing.to_dict()) == {"sampler", "num_steps", "num_calls", "guidance_scale", "num_pictures", "seed"}
+
+
 def test_a_judgement_is_not_made_again(common, run, tmp_path, monkeypatch):
     chosen = [*common, "--run", str(tmp_path / "out" / "runs" / run), "--samplers", "euler", "--calls", "2"]
     assert main([*chosen, "--results", str(tmp_path / "first.json")]) == 0
@@ -58,6 +87,11 @@ def test_heun_takes_half_the_steps(sampler, calls, steps):
         (["--calls", "0"], "--calls is '0'"),
         (["--calls", "many"], "--calls is 'many'"),
         (["--run", "nothing"], "holds no run"),
+        (["--cache-intervals", "2,1"], "--cache-intervals has '1'"),
+        (["--cache-intervals", "many"], "--cache-intervals has 'many'"),
+        (["--guidance-intervals", "0.7-0.3"], "--guidance-intervals has '0.7-0.3'"),
+        (["--guidance-intervals", "0.5"], "--guidance-intervals has '0.5'"),
+        (["--guidance-intervals", "0.2-0.8", "--guidance", "1"], "its scale is 1"),
     ],
 )
 def test_bad_input_is_one_line_and_a_hint(common, run, extra, said, capsys, tmp_path):
