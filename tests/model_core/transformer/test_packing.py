@@ -1,3 +1,4 @@
+import itertools
 import random
 
 import pytest
@@ -75,8 +76,9 @@ def test_what_cannot_be_packed_is_refused():
 def test_every_sample_is_in_one_row_and_rows_are_few(lengths, capacity):
     rows = first_fit_decreasing(lengths, capacity)
     assert sorted(place for row in rows for place in row) == list(range(len(lengths)))
-    assert all(0 < sum(lengths[place] for place in row) <= capacity for row in rows)
-    assert len(rows) <= 11 / 9 * -(-sum(lengths) // capacity) + 1 or sum(lengths) == 0
+    loads = [sum(lengths[place] for place in row) for row in rows]
+    assert all(0 < load <= capacity for load in loads)
+    assert all(one + other > capacity for one, other in itertools.combinations(loads, 2))  # no two rows would fit into one
     assert rows == first_fit_decreasing(lengths, capacity)
 
 
