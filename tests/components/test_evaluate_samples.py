@@ -35,7 +35,7 @@ def draw(folder, *, bias):
     save_weights(dict(model.named_parameters()), folder / "model")
     write_model_config(model_config(), folder / "model")
     save_codec(small_codec(), folder / "codec")
-    plan = SamplingPlan(num_steps=2, guidance_scale=2.0, sampler=None, model={}, inputs={})
+    plan = SamplingPlan(num_steps=2, guidance_scale=2.0, sampler=None, options={}, model={}, inputs={})
     inputs = {name: folder / name for name in ("model", "codec")}
     return draw_samples(CONFIG, plan, CONDITIONS, inputs, folder / "scratch", lambda done: None)
 
