@@ -25,6 +25,7 @@ from infra.lineage_report import build_report
 from infra.model_package import ModelPackage
 from infra.model_versions import ModelVersion, list_versions, open_version
 from infra.tables import attestations, ledger_entries
+from infra.witnesses import publish
 
 _BATCH = 400
 
@@ -41,6 +42,7 @@ class ExportedBundle:
         num_entries: Number of ledger entries in it, each with its proof.
         log_size: Number of entries of the ledger under its checkpoint.
         size_bytes: Size of the file.
+        missed: A line for each witness that did not take its checkpoint.
     """
 
     file: Path
@@ -50,6 +52,7 @@ class ExportedBundle:
     num_entries: int
     log_size: int
     size_bytes: int
+    missed: tuple[str, ...]
 
 
 def export_bundle(home: Home, subject: str, output: Path, *, actor: str, media: Path | None = None) -> ExportedBundle:
@@ -109,6 +112,7 @@ def export_bundle(home: Home, subject: str, output: Path, *, actor: str, media: 
         num_entries=len(lines),
         log_size=log_size,
         size_bytes=output.stat().st_size,
+        missed=tuple(publish(home.settings.witnesses, files[CHECKPOINT].decode())),
     )
 
 

@@ -12,6 +12,7 @@ from governance.checkpoint import Checkpoint, verify_checkpoint
 from governance.errors import IntegrityError
 from governance.ledger import SALT_BYTES, LedgerEntry, commitment, parse_entry
 from governance.merkle import Coordinate
+from infra.anchors import Anchor
 from infra.database import Database
 from infra.record_verification import RecordChecker
 from infra.tables import commitments, ledger_checkpoints, ledger_entries, ledger_head, ledger_nodes
@@ -32,6 +33,7 @@ class VerifyReport:
         num_entries: Number of entries.
         root_hash: Root of the tree over them as recomputed from their bytes, in hex.
         num_checkpoints: Number of signed tree heads that were checked.
+        num_anchors: Number of signed tree heads kept elsewhere that it was compared with.
         problems: What does not hold, a line each, the first thing first; at most a hundred.
     """
 
@@ -40,30 +42,39 @@ class VerifyReport:
     root_hash: str
     num_checkpoints: int
     problems: Sequence[str]
+    num_anchors: int = 0
 
 
-def verify_ledger(db: Database, public_key: Ed25519PublicKey, progress: VerifyProgress | None = None) -> VerifyReport:
+def verify_ledger(
+    db: Database, public_key: Ed25519PublicKey, progress: VerifyProgress | None = None, *, anchors: Sequence[Anchor] = ()
+) -> VerifyReport:
     """Checks the ledger and what it describes, in one snapshot of the database.
 
     Every entry's bytes are canonical and say their own index; the stored tree is the one over these bytes; each stored
     checkpoint is signed by the log's key and is the root of the first entries; commitments hold where their text is still
-    there; and the rows of runs, model versions, artifacts, media and identities say what the ledger says of them.
+    there; the rows of runs, model versions, artifacts, media and identities say what the ledger says of them; and the
+    ledger continues every anchor, which alone shows that entries were cut off or that all was written anew.
 
     Args:
         db: The database.
         public_key: The log's key, from a place that whoever can write the database cannot write.
         progress: Told how far it has come.
+        anchors: Signed tree heads that were kept elsewhere, verified.
 
     Raises:
         IntegrityError: The database file is damaged so that it cannot be read.
         BackendUnavailableError: The database is locked or gone.
     """
     with db.read() as connection:
-        return verify_connection(connection, public_key, progress)
+        return verify_connection(connection, public_key, progress, anchors=anchors)
 
 
 def verify_connection(
-    connection: Connection, public_key: Ed25519PublicKey, progress: VerifyProgress | None = None
+    connection: Connection,
+    public_key: Ed25519PublicKey,
+    progress: VerifyProgress | None = None,
+    *,
+    anchors: Sequence[Anchor] = (),
 ) -> VerifyReport:
     """Checks what `verify_ledger` checks, as a transaction sees it that is open already.
 
@@ -71,12 +82,15 @@ def verify_connection(
         connection: A connection in a transaction that nobody else changes the ledger under.
         public_key: The log's key.
         progress: Told how far it has come.
+        anchors: Signed tree heads that were kept elsewhere, verified.
     """
-    return _Verification(connection, public_key, progress).run()
+    return _Verification(connection, public_key, progress, anchors).run()
 
 
 class _Verification:
-    def __init__(self, connection: Connection, public_key: Ed25519PublicKey, progress: VerifyProgress | None) -> None:
+    def __init__(
+        self, connection: Connection, public_key: Ed25519PublicKey, progress: VerifyProgress | None, anchors: Sequence[Anchor]
+    ) -> None:
         self._connection = connection
         self._public_key = public_key
         self._progress = progress
@@ -84,6 +98,9 @@ class _Verification:
         self._peaks: list[tuple[int, bytes]] = []
         self._records = RecordChecker()
         self._num_checkpoints = 0
+        self._anchors: dict[int, list[Anchor]] = {}
+        for anchor in anchors:
+            self._anchors.setdefault(anchor.size, []).append(anchor)
 
     def run(self) -> VerifyReport:
         self._check_file()
@@ -94,6 +111,8 @@ class _Verification:
         for checkpoint_size in sorted(checkpoints):
             if checkpoint_size > count:
                 self._say(f"a checkpoint of {checkpoint_size} entries is signed, the ledger has {count}: entries are gone")
+        for anchor in (anchor for size in sorted(self._anchors) if size > count for anchor in self._anchors[size]):
+            self._say(f"anchor {anchor.source} is of {anchor.size} entries, the ledger has {count}: entries are gone")
         self._check_commitments()
         for problem in self._records.problems(self._connection):
             self._say(problem)
@@ -103,6 +122,7 @@ class _Verification:
             root_hash=merkle.fold([value for _, value in self._peaks]).hex(),
             num_checkpoints=self._num_checkpoints,
             problems=tuple(self._problems[:_MAX_PROBLEMS]),
+            num_anchors=sum(map(len, self._anchors.values())),
         )
 
     def _say(self, problem: str) -> None:
@@ -166,9 +186,15 @@ class _Verification:
         return done
 
     def _check_root(self, size: int, checkpoints: dict[int, Checkpoint]) -> None:
-        checkpoint = checkpoints.get(size)
-        if checkpoint is not None and merkle.fold([value for _, value in self._peaks]) != checkpoint.root_hash:
+        checkpoint, anchors = checkpoints.get(size), self._anchors.get(size, ())
+        if checkpoint is None and not anchors:
+            return
+        root = merkle.fold([value for _, value in self._peaks])
+        if checkpoint is not None and root != checkpoint.root_hash:
             self._say(f"checkpoint {size}: the entries before it are not those that were signed")
+        for anchor in anchors:
+            if root != anchor.root_hash:
+                self._say(f"anchor {anchor.source}: the first {size} entries are not those that it fixed: it is another history")
 
     def _check_entry(self, row: Any) -> None:
         if not isinstance(row.entry, bytes):

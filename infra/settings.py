@@ -18,6 +18,7 @@ _KEYS = {
     "mlflow_tracking_uri": "GROUNDSWELL_MLFLOW_URI",
     "artifact_root": "GROUNDSWELL_ARTIFACT_ROOT",
     "container_memory": "GROUNDSWELL_CONTAINER_MEMORY",
+    "witnesses": "GROUNDSWELL_WITNESSES",
 }
 _ENVIRONMENT = "environment"
 _IMAGES = "GROUNDSWELL_IMAGES"
@@ -67,6 +68,7 @@ class Settings:
             some of it secret.
         container_memory: The most memory that a step's container may take, as an engine writes it (``8g``); empty for no bound.
         images: The steps' images by step, as ``name@digest``; empty where steps run outside containers.
+        witnesses: Where signed checkpoints are kept outside the home: folders and ``s3://`` URLs.
     """
 
     home: Path
@@ -76,6 +78,7 @@ class Settings:
     backends: Mapping[str, str] = field(default_factory=dict, repr=False)
     container_memory: str = ""
     images: Mapping[str, str] = field(default_factory=dict)
+    witnesses: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, home: Path | None = None) -> "Settings":
@@ -97,11 +100,12 @@ class Settings:
             )
         stored = _read_file(path / _FILE_NAME)
         values = {key: _variable(name) or stored.get(key, "") for key, name in _KEYS.items()}
-        if values["artifact_root"] and "@" in urlsplit(values["artifact_root"]).netloc:
-            raise BadSettingError(
-                "the artifact root has credentials in it",
-                hint="leave them out and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, which are never shown",
-            )
+        for what in ("artifact_root", "witnesses"):
+            if any("@" in urlsplit(url.strip()).netloc for url in values[what].split(",")):
+                raise BadSettingError(
+                    f"the setting {what} has credentials in it",
+                    hint="leave them out and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, which are never shown",
+                )
         database_url = values["database_url"] or f"sqlite:///{path / 'groundswell.db'}"
         backends = {name: _variable(name) or stored.get(_ENVIRONMENT, {}).get(name, "") for name in _BACKEND_VARIABLES}
         return cls(
@@ -112,6 +116,7 @@ class Settings:
             backends={name: value for name, value in backends.items() if value},
             container_memory=values["container_memory"],
             images=_images(),
+            witnesses=tuple(one for part in values["witnesses"].split(",") if (one := part.strip())),
         )
 
     def export(self) -> None:

@@ -19,13 +19,13 @@ from components.runtime import describe_error
 from infra.backends import check_backends
 from infra.errors import HomeBusyError
 from infra.home import Home
-from infra.ledger import sign_checkpoint
 from infra.locking import try_lock
 from infra.processes import group_is_alive, stop_group
 from infra.progress import ProgressFile
 from infra.run_records import begin_run, end_dead_runs, end_run, lock_path, set_mlflow_run
 from infra.runs import StepError, get_steps
 from infra.settings import child_environment
+from infra.witnesses import sign_and_publish
 from pipelines.datasets import STEP as IMPORT_STEP
 from pipelines.datasets import ensure_dataset
 from pipelines.graph import PIPELINES
@@ -142,8 +142,8 @@ def _run_to_end(run: _Run, *, locks: tuple[int, int]) -> RunOutcome:
         wall_s = time.time() - run.started - _import_s(run)
         end_run(run.home, run_id=run.run_id, status=status_of(problem), error=problem, wall_s=wall_s)
         run.show()
-    sign_checkpoint(run.home.database, run.home.keys)
-    outcome = describe_outcome(run.home, run.run_id)
+    _, missed = sign_and_publish(run.home)
+    outcome = replace(describe_outcome(run.home, run.run_id), warnings=tuple(missed))
     return replace(outcome, report=write_report(run.home, outcome)) if outcome.status == "completed" else outcome
 
 

@@ -42,6 +42,7 @@ class RunOutcome:
         tampered: One line for each cached output that did not verify.
         reused_all: Whether every step was verified and reused.
         overhead_s: Seconds that were not the steps' own work.
+        warnings: What went wrong beside the run, a line each.
     """
 
     run_id: str
@@ -60,6 +61,7 @@ class RunOutcome:
     tampered: tuple[str, ...] = ()
     reused_all: bool = False
     mlflow_run_id: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def view_run(run_folder: Path, *, run_id: str, pipeline: str, steps: Sequence[str], started: float) -> RunView:

@@ -16,15 +16,18 @@ from groundswell.cli.output import (
     short_subject,
     shorten,
     shown_path,
+    tell_warnings,
     terminal_width,
 )
-from groundswell.cli.problem import EXIT_INTEGRITY, Problem, tell_problem
+from groundswell.cli.problem import EXIT_INTEGRITY, EXIT_UNAVAILABLE, Problem, tell_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from governance.ledger import LedgerEntry
     from infra.home import Home
+    from infra.ledger_verification import VerifyReport
+    from infra.witnesses import Testimony
 
 
 @click.group(cls=Group, name="audit")
@@ -73,7 +76,13 @@ def log(invocation: Invocation, action: str | None, subject: str | None, since: 
     echo_table(("#", "time (UTC)", "actor", "action", "subject", "details"), rows, right=(0,))
 
 
-@command.command("verify", examples=("groundswell audit verify", "groundswell audit verify --key log-key-kept-elsewhere.pem"))
+@command.command(
+    "verify",
+    examples=(
+        "groundswell audit verify",
+        "groundswell audit verify --key log-key-kept-elsewhere.pem --anchor checkpoints/",
+    ),
+)
 @click.option(
     "--key",
     "key_file",
@@ -81,48 +90,82 @@ def log(invocation: Invocation, action: str | None, subject: str | None, since: 
     type=click.Path(path_type=Path),
     help="The log's public key, kept where nobody who can write the home can.  [default: the home's own copy]",
 )
+@click.option(
+    "--anchor",
+    "anchor_paths",
+    metavar="PATH",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True),
+    help="A signed checkpoint that was kept elsewhere, or a folder of them; may be given more than once.",
+)
 @pass_invocation
-def verify(invocation: Invocation, key_file: Path | None) -> int:
-    """Verify the whole ledger, the tables that it speaks of, and every signed checkpoint.
+def verify(invocation: Invocation, key_file: Path | None, anchor_paths: tuple[Path, ...]) -> int:
+    """Verify the whole ledger, the tables that it speaks of, every signed checkpoint, and what the witnesses keep.
 
-    Each problem is named; the exit code is 4 if there is one.
+    Each problem is named; the exit code is 4 if there is one, and 6 if all else holds but a witness could not be asked.
     """
+    from infra.anchors import read_anchors
     from infra.keys import read_log_public_key
     from infra.ledger_verification import verify_ledger
+    from infra.witnesses import ask
 
     home = invocation.open_home()
     key = read_log_public_key(key_file) if key_file else home.keys.log_public_key()
+    testimonies = ask(home.settings.witnesses, key)
+    anchors = [*read_anchors(anchor_paths, key), *(anchor for testimony in testimonies for anchor in testimony.anchors)]
     with task_progress("verifying entries") as progress:
-        report = verify_ledger(home.database, key, progress)
+        report = verify_ledger(home.database, key, progress, anchors=anchors)
+    away = [testimony for testimony in testimonies if testimony.problem]
+    exit_code = EXIT_INTEGRITY if not report.ok else EXIT_UNAVAILABLE if away else 0
     if invocation.as_json:
-        echo_json(
-            {
-                "ok": report.ok,
-                "num_entries": report.num_entries,
-                "num_checkpoints": report.num_checkpoints,
-                "root_hash": report.root_hash,
-                "problems": list(report.problems),
-                "exit_code": 0 if report.ok else EXIT_INTEGRITY,
-            }
-        )
+        echo_json(_verification(report, testimonies, exit_code))
     else:
-        for problem in report.problems:
-            click.echo(f"{click.style('problem:', fg='red')} {printable(problem)}")
-        if report.ok:
-            click.secho("everything verifies", fg="green", bold=True)
-        click.echo(f"{report.num_entries:,} entries, {report.num_checkpoints:,} signed checkpoints, root {report.root_hash}")
+        _print_verification(report)
+    if exit_code:
+        tell_problem(_verify_problem(report, away), as_json=False)
+    return exit_code
+
+
+def _verification(report: "VerifyReport", testimonies: "Sequence[Testimony]", exit_code: int) -> dict[str, Any]:
+    return {
+        "ok": report.ok,
+        "num_entries": report.num_entries,
+        "num_checkpoints": report.num_checkpoints,
+        "num_anchors": report.num_anchors,
+        "root_hash": report.root_hash,
+        "witnesses": [
+            {"location": each.location, "newest_size": each.anchors[-1].size if each.anchors else None, "problem": each.problem}
+            for each in testimonies
+        ],
+        "problems": list(report.problems),
+        "exit_code": exit_code,
+    }
+
+
+def _print_verification(report: "VerifyReport") -> None:
+    for problem in report.problems:
+        click.echo(f"{click.style('problem:', fg='red')} {printable(problem)}")
     if report.ok:
-        return 0
+        click.secho("everything verifies", fg="green", bold=True)
+    checkpoints = f"{report.num_checkpoints:,} signed checkpoints, {report.num_anchors:,} anchors kept elsewhere"
+    click.echo(f"{report.num_entries:,} entries, {checkpoints}, root {report.root_hash}")
+    if not report.num_anchors:
+        click.echo("no anchor: whoever has this home and its keys could have cut off or rewritten the ledger unseen")
+
+
+def _verify_problem(report: "VerifyReport", away: "Sequence[Testimony]") -> Problem:
+    if report.ok:
+        return Problem(
+            diagnosis=f"all that is here verifies, but {away[0].problem}",
+            hint="verify again when every witness can be asked",
+            exit_code=EXIT_UNAVAILABLE,
+        )
     count = "1 problem" if len(report.problems) == 1 else f"{len(report.problems)} problems"
-    tell_problem(
-        Problem(
-            diagnosis=f"the ledger does not verify: {count}",
-            hint="keep this home as evidence, and restore the database from a backup",
-            exit_code=EXIT_INTEGRITY,
-        ),
-        as_json=False,
+    return Problem(
+        diagnosis=f"the ledger does not verify: {count}",
+        hint="keep this home as evidence, and restore the database from a backup",
+        exit_code=EXIT_INTEGRITY,
     )
-    return EXIT_INTEGRITY
 
 
 @command.command(
@@ -142,19 +185,20 @@ def verify(invocation: Invocation, key_file: Path | None) -> int:
 def checkpoint(invocation: Invocation, output: Path | None, every_s: float | None) -> None:
     """Sign the ledger's head: a note that fixes every entry so far, to be kept by somebody else.
 
-    The note is a C2SP tlog-checkpoint, signed with the home's log key. With --every, a line says what was signed, a home is made
-    where there is none, and a database that is away is waited for.
+    The note is a C2SP tlog-checkpoint, signed with the home's log key, and every witness of the settings is given it. With
+    --every, a line says what was signed, a home is made where there is none, and a database that is away is waited for.
     """
     if every_s is not None:
         from groundswell.cli.signing import keep_signed
 
         keep_signed(invocation, every_s=every_s, output=output)
         return
-    from infra.ledger import sign_checkpoint
+    from infra.witnesses import sign_and_publish
 
     home = invocation.open_home()
     invocation.actor(home)
-    note = sign_checkpoint(home.database, home.keys)
+    note, missed = sign_and_publish(home)
+    tell_warnings(missed)
     if output is not None:
         output.write_text(note, encoding="utf-8")
     if invocation.as_json:

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from groundswell.cli.context import Group, Invocation, pass_invocation
-from groundswell.cli.output import echo_facts, echo_json, format_size, format_time, printable, shown_path
+from groundswell.cli.output import echo_facts, echo_json, format_size, format_time, printable, shown_path, tell_warnings
 from groundswell.cli.problem import EXIT_BAD_INPUT, EXIT_INTEGRITY, CommandError, Problem, tell_problem
 
 
@@ -37,6 +37,7 @@ def export(invocation: Invocation, subject: str, output: Path) -> None:
     actor = invocation.actor(home)
     media = Path(subject) if Path(subject).is_file() else None
     made = export_bundle(home, resolve_subject(home.database, subject), output.absolute(), actor=actor, media=media)
+    tell_warnings(made.missed)
     if invocation.as_json:
         echo_json(
             {

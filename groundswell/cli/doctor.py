@@ -202,6 +202,23 @@ def _check_backends(settings: "Settings") -> Iterator[Check]:
         yield Check(name="backends", status="ok", found=f"{', '.join(map(without_password, remote))} answer")
 
 
+def _check_witnesses(home: "Home") -> Iterator[Check]:
+    from infra.witnesses import ask
+
+    if not home.settings.witnesses:
+        yield Check(
+            name="witnesses",
+            status="absent",
+            found="none: nobody outside keeps the ledger's checkpoints",
+            remedy="set GROUNDSWELL_WITNESSES to a folder on another disk, or an s3:// URL; see docs/OPERATIONS.md",
+        )
+    for testimony in ask(home.settings.witnesses, home.keys.log_public_key()):
+        newest = f"newest checkpoint of {testimony.anchors[-1].size:,} entries" if testimony.anchors else "no checkpoint yet"
+        status = "warning" if testimony.problem else "ok"
+        found = testimony.problem or f"{testimony.location}, {newest}"
+        yield Check(name="witness", status=status, found=found, remedy="it gets the next checkpoint" if testimony.problem else "")
+
+
 def _check_home(invocation: Invocation, settings: "Settings") -> Iterator[Check]:
     if not settings.home.exists():
         yield Check(name="home", status="absent", found="none yet", remedy="the first `groundswell run training` makes it")
@@ -210,6 +227,7 @@ def _check_home(invocation: Invocation, settings: "Settings") -> Iterator[Check]
     yield from _check_records(home)
     yield _check_mlflow_schema(home)
     yield _check_keys(home)
+    yield from _check_witnesses(home)
 
 
 def _check_records(home: "Home") -> Iterator[Check]:

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -224,3 +224,9 @@ def write_whole(output: Path, text: str) -> None:
         os.replace(partial, output)  # noqa: PTH105 - atomic on purpose
     finally:
         partial.unlink(missing_ok=True)
+
+
+def tell_warnings(warnings: Iterable[str]) -> None:
+    """Prints what went wrong beside the command on standard error, a line each."""
+    for warning in warnings:
+        click.echo(f"{click.style('warning:', fg='yellow')} {printable(warning)}", err=True)

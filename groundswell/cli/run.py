@@ -15,9 +15,9 @@ from groundswell.cli.output import (
     echo_table,
     format_duration,
     heading,
-    printable,
     short_id,
     shown_path,
+    tell_warnings,
 )
 from groundswell.cli.problem import EXIT_INTERRUPTED, CommandError, Problem, tell_problem
 from groundswell.cli.stopping import terminate_as_interrupt
@@ -105,6 +105,7 @@ def outcome_document(outcome: "RunOutcome") -> dict[str, Any]:
         "pictures": dict(outcome.pictures),
         "reused_all": outcome.reused_all,
         "tampered": list(outcome.tampered),
+        "warnings": list(outcome.warnings),
         "wall_s": round(outcome.wall_s, 3),
         "overhead_s": round(outcome.overhead_s, 3),
         "steps": [
@@ -127,8 +128,7 @@ def _print_outcome(outcome: "RunOutcome", *, program: str) -> None:
     if outcome.metrics:
         heading("Metrics")
         echo_table(("metric", "value", "95% interval"), metric_rows(outcome.metrics), right=(1,), indent="  ")
-    for note in outcome.tampered:
-        click.secho(f"warning: {printable(note)}", fg="yellow", err=True)
+    tell_warnings((*outcome.tampered, *outcome.warnings))
     heading("Where to look")
     echo_facts(_places(outcome, program), indent="  ")
 

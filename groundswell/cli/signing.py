@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from groundswell.cli.context import Invocation
+from groundswell.cli.output import tell_warnings
 from groundswell.cli.problem import diagnose, tell_problem
 from groundswell.cli.stopping import terminate_as_interrupt
 
@@ -64,12 +65,14 @@ def _open(invocation: Invocation) -> "Home":
 
 def _sign(home: "Home", output: Path | None, *, signed: int, as_json: bool) -> int:
     """Signs the head unless it is the one of a size that is signed already; returns the size that is signed now."""
-    from infra.ledger import ledger_size, sign_checkpoint
+    from infra.ledger import ledger_size
+    from infra.witnesses import sign_and_publish
 
     with home.database.read() as connection:
         if ledger_size(connection) == signed:
             return signed
-    note = sign_checkpoint(home.database, home.keys)
+    note, missed = sign_and_publish(home)
+    tell_warnings(missed)
     if output is not None:
         partial = output.with_name(f".{output.name}.partial")
         partial.write_text(note, encoding="utf-8")

@@ -23,8 +23,8 @@ from sqlalchemy.engine import URL
 from governance.checkpoint import Checkpoint, key_name, verify_checkpoint
 from governance.errors import BadRecordError, IntegrityError, RefusedError, UnknownSubjectError
 from governance.ledger import SYSTEM
+from infra.anchors import Anchor, check_not_older, check_same_history, read_anchors, verified_anchor
 from infra.backup import format as layout
-from infra.backup.anchors import check_not_older, check_same_history, read_anchors
 from infra.backup.archive import TarReader
 from infra.backup.format import Header, Progress, parse_header
 from infra.backup.members import MemberFiles, check_packages
@@ -33,7 +33,7 @@ from infra.backup.restored_keys import check_keys
 from infra.backup.restored_rows import Locations, load_rows
 from infra.backup.target import Target, filled_table, look_at_target
 from infra.database import Clock, Database, UnitOfWork, utc_now
-from infra.errors import HomeBusyError
+from infra.errors import BackendUnavailableError, HomeBusyError
 from infra.identities import find_identity_in
 from infra.keys import LOG_KEY, Keys, read_log_public_key
 from infra.ledger_verification import verify_connection
@@ -42,6 +42,7 @@ from infra.mlflow_client import initialise_mlflow, schema_head
 from infra.schema import HEAD
 from infra.settings import Settings
 from infra.tables import identities
+from infra.witnesses import ask
 
 _NOTHING = "nothing was restored"
 
@@ -51,7 +52,7 @@ class RestoreOptions:
     """How a backup is restored.
 
     Attributes:
-        anchors: Files with signed checkpoints, and folders of them.
+        anchors: Files with signed checkpoints, and folders of them, beside what the settings' witnesses keep.
         key: The log's public key, from a place that whoever made the backup cannot write.
         allow_older: Restore a ledger that is older than an anchor.
         replace: Set aside what is there.
@@ -86,7 +87,7 @@ class Restored:
     engine: str
     entry: int
     num_anchors: int
-    older_than: Checkpoint | None
+    older_than: Anchor | None
     replaced: Path | None
 
 
@@ -120,7 +121,11 @@ def restore_backup(
         check_packages(reader, header)
         target = look_at_target(settings)
         _check_empty(target, replace=options.replace)
-        anchors = [*read_anchors(options.anchors, public_key), *_anchors_of(target, public_key, options)]
+        anchors = [
+            *read_anchors(options.anchors, public_key),
+            *_anchors_of(target, public_key, options),
+            *_witnessed(settings, public_key, options),
+        ]
         older_than = check_not_older(checkpoint.size, anchors, allow_older=options.allow_older)
         restore = _Restore(reader, header, target, options, progress, clock)
         entry, replaced = restore.run(checkpoint, public_key, anchors, older_than)
@@ -154,8 +159,8 @@ class _Restore:
         self,
         checkpoint: Checkpoint,
         public_key: Ed25519PublicKey,
-        anchors: Sequence[Checkpoint],
-        older_than: Checkpoint | None,
+        anchors: Sequence[Anchor],
+        older_than: Anchor | None,
     ) -> tuple[int, Path | None]:
         """Restores; returns the index of the ledger's entry about it, and where the home is now that was there."""
         details = self._details(checkpoint, older_than)
@@ -177,7 +182,7 @@ class _Restore:
                 stack.enter_context(staging.placed())
         return entry, replaced
 
-    def _details(self, checkpoint: Checkpoint, older_than: Checkpoint | None) -> dict[str, Any]:
+    def _details(self, checkpoint: Checkpoint, older_than: Anchor | None) -> dict[str, Any]:
         details: dict[str, Any] = {
             "size": checkpoint.size,
             "root_hash": checkpoint.root_hash.hex(),
@@ -336,13 +341,22 @@ def _not_empty(target: Target, rows_in: str) -> RefusedError:
     return RefusedError(f"database {target.database_name} is not empty: it {what}", hint=hint)
 
 
-def _anchors_of(target: Target, public_key: Ed25519PublicKey, options: RestoreOptions) -> list[Checkpoint]:
+def _witnessed(settings: Settings, public_key: Ed25519PublicKey, options: RestoreOptions) -> list[Anchor]:
+    """Returns what the witnesses keep; one that is away could hide that the backup is too old."""
+    testimonies = ask(settings.witnesses, public_key)
+    for testimony in testimonies:
+        if testimony.problem and not options.allow_older:
+            raise BackendUnavailableError(testimony.problem, hint="--allow-older goes on without it")
+    return [anchor for testimony in testimonies for anchor in testimony.anchors]
+
+
+def _anchors_of(target: Target, public_key: Ed25519PublicKey, options: RestoreOptions) -> list[Anchor]:
     """Returns the checkpoints of the ledger that will be replaced."""
     damage = target.damage
     found = []
     for note in target.notes:
         try:
-            found.append(verify_checkpoint(note, public_key))
+            found.append(verified_anchor("the ledger to be replaced", note, public_key))
         except IntegrityError as error:
             damage = error.diagnosis
     if damage and not options.allow_older:

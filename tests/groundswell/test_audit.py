@@ -1,7 +1,11 @@
 import sqlite3
 from pathlib import Path
 
+import pytest
+
+from governance.checkpoint import sign_checkpoint
 from infra.home import Home
+from infra.settings import Settings
 from tests.groundswell.conftest import Cli
 
 
@@ -76,3 +80,42 @@ def test_another_logs_key_does_not_verify(cli: Cli, home: Home, tmp_path: Path) 
     assert called.exit_code == 4
     missing = cli("--home", home.path, "audit", "verify", "--key", tmp_path / "none.pem")
     assert missing.exit_code == 3
+
+
+def test_a_ledger_that_was_cut_off_is_found_by_its_witness(
+    cli: Cli, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "no anchor" in cli("--home", home.path, "audit", "verify").stdout
+    monkeypatch.setenv("GROUNDSWELL_WITNESSES", str(tmp_path / "witness"))
+    assert cli("--home", home.path, "audit", "checkpoint").exit_code == 0
+    (kept,) = (tmp_path / "witness").iterdir()
+    verified = cli("--home", home.path, "--json", "audit", "verify")
+    assert (verified.exit_code, verified.document["num_anchors"]) == (0, 1)
+    assert verified.document["witnesses"][0]["newest_size"] == verified.document["num_entries"]
+    other = Home.open(Settings.load(tmp_path / "other"))
+    longer = sign_checkpoint(size=99, root_hash=bytes(32), private_key=home.keys.log_private_key())
+    (tmp_path / "longer").write_text(longer, encoding="utf-8")
+    cut = cli("--home", home.path, "audit", "verify", "--anchor", tmp_path / "longer")
+    assert cut.exit_code == 4
+    assert "entries are gone" in cut.stdout
+    foreign = cli("--home", other.path, "audit", "verify", "--anchor", kept)
+    assert foreign.exit_code == 4
+    assert foreign.stderr.startswith("error: anchor ")
+
+
+def test_a_witness_that_is_away_is_told_after_all_else_verified(
+    cli: Cli, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
+    monkeypatch.setenv("GROUNDSWELL_WITNESSES", str(tmp_path / "file" / "deeper"))
+    signed = cli("--home", home.path, "audit", "checkpoint")
+    assert signed.exit_code == 0
+    assert signed.stderr.startswith("warning: a witness missed this checkpoint")
+    monkeypatch.setenv("GROUNDSWELL_WITNESSES", "s3://bucket/anchors")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "y")
+    away = cli("--home", home.path, "audit", "verify")
+    assert away.exit_code == 6
+    assert "everything verifies" in away.stdout
+    assert away.stderr.startswith("error: all that is here verifies, but")

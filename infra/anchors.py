@@ -1,29 +1,49 @@
-"""Anchors: signed checkpoints of a log that are kept apart from its backups, and say how far it had come."""
+"""Anchors: signed checkpoints of a log that are kept apart from it, and say how far it had come and what was in it.
+
+Truncation and a full rewrite of a log can be seen from outside alone: whoever has its database and its key can sign any history.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import Connection
 
-from governance.checkpoint import Checkpoint, key_name, parse_checkpoint, verify_checkpoint
+from governance import merkle
+from governance.checkpoint import key_name, parse_checkpoint, verify_checkpoint
 from governance.errors import BadRecordError, IntegrityError, RefusedError
-from infra.ledger import root_hash
+from infra.ledger_nodes import StoredNodes
 
 _MAX_NOTE_BYTES = 262_144
 
 
-def read_anchors(paths: Iterable[Path], public_key: Ed25519PublicKey) -> list[Checkpoint]:
+@dataclass(frozen=True, kw_only=True)
+class Anchor:
+    """A signed checkpoint that was kept.
+
+    Attributes:
+        source: Where it is kept.
+        size: Number of entries that the log had.
+        root_hash: Root of the tree over them.
+    """
+
+    source: str
+    size: int
+    root_hash: bytes
+
+
+def read_anchors(paths: Iterable[Path], public_key: Ed25519PublicKey) -> list[Anchor]:
     """Reads anchors from files, and from folders of files; in a folder, what is no checkpoint of this log is passed over.
 
     Raises:
         BadRecordError: A file cannot be read, or a folder holds no checkpoint of this log.
         IntegrityError: A file is no checkpoint of this log, or its signature does not hold.
     """
-    found: list[Checkpoint] = []
+    found: list[Anchor] = []
     for path in paths:
         if not path.is_dir():
-            found.append(_verified(path, _read(path), public_key))
+            found.append(verified_anchor(str(path), _read(path), public_key))
             continue
         own = list(_of_folder(path, public_key))
         if not own:
@@ -34,7 +54,25 @@ def read_anchors(paths: Iterable[Path], public_key: Ed25519PublicKey) -> list[Ch
     return found
 
 
-def check_not_older(size: int, anchors: Sequence[Checkpoint], *, allow_older: bool) -> Checkpoint | None:
+def verified_anchor(source: str, note: str, public_key: Ed25519PublicKey) -> Anchor:
+    """Returns an anchor from a signed note.
+
+    Args:
+        source: Where it is kept.
+        note: The note.
+        public_key: The log's key.
+
+    Raises:
+        IntegrityError: It is no checkpoint of this log, or its signature does not hold.
+    """
+    try:
+        checkpoint = verify_checkpoint(note, public_key)
+    except IntegrityError as error:
+        raise IntegrityError(f"anchor {source}: {error.diagnosis}") from error
+    return Anchor(source=source, size=checkpoint.size, root_hash=checkpoint.root_hash)
+
+
+def check_not_older(size: int, anchors: Sequence[Anchor], *, allow_older: bool) -> Anchor | None:
     """Refuses a ledger that is older than an anchor, unless told so.
 
     Args:
@@ -59,21 +97,21 @@ def check_not_older(size: int, anchors: Sequence[Checkpoint], *, allow_older: bo
     return newest
 
 
-def check_same_history(connection: Connection, size: int, anchors: Iterable[Checkpoint]) -> None:
+def check_same_history(connection: Connection, size: int, anchors: Iterable[Anchor]) -> None:
     """Refuses a ledger whose first entries are not those that an anchor fixed.
 
     Raises:
         IntegrityError: It is another history.
     """
     for anchor in anchors:
-        if anchor.size <= size and root_hash(connection, anchor.size) != anchor.root_hash:
+        if anchor.size <= size and merkle.root_hash(anchor.size, StoredNodes(connection)) != anchor.root_hash:
             raise IntegrityError(
                 f"the backup's first {anchor.size:,} entries are not those of an anchored checkpoint: it is another history",
                 hint="keep backup and anchor as evidence; this cannot be overruled",
             )
 
 
-def _of_folder(folder: Path, public_key: Ed25519PublicKey) -> Iterator[Checkpoint]:
+def _of_folder(folder: Path, public_key: Ed25519PublicKey) -> Iterator[Anchor]:
     for path in sorted(folder.iterdir()):
         if not path.is_file() or path.stat().st_size > _MAX_NOTE_BYTES:
             continue
@@ -83,14 +121,7 @@ def _of_folder(folder: Path, public_key: Ed25519PublicKey) -> Iterator[Checkpoin
         except (BadRecordError, IntegrityError):
             continue
         if origin == key_name(public_key):
-            yield _verified(path, note, public_key)
-
-
-def _verified(path: Path, note: str, public_key: Ed25519PublicKey) -> Checkpoint:
-    try:
-        return verify_checkpoint(note, public_key)
-    except IntegrityError as error:
-        raise IntegrityError(f"anchor {path}: {error.diagnosis}") from error
+            yield verified_anchor(str(path), note, public_key)
 
 
 def _read(path: Path) -> str:
