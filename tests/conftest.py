@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from infra.database import Database
@@ -11,6 +12,7 @@ from infra.home import Home
 from infra.settings import Settings
 from tests.servers import PostgresServer, postgres_server
 
+hypothesis.settings.load_profile("ci")  # the same examples each time, and no limit that a busy machine passes
 pytest_plugins = ["tests.servers_s3", "tests.servers_mlflow", "tests.backups"]
 
 

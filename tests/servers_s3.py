@@ -19,7 +19,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-_START_TIMEOUT_S = 60.0
+_START_TIMEOUT_S = 180.0
 _REQUEST = re.compile(rb"(?:^|\r\n)(GET|PUT|POST|HEAD|DELETE) (\S+) HTTP/1\.[01]\r\n")
 _S3_VARIABLES = (
     "AWS_ACCESS_KEY_ID",

@@ -9,7 +9,7 @@ from PIL import Image
 from components.generate_media.config import Config
 from components.generate_media.step import grid, read_request, run
 from components.ports import Ports
-from model_core.codec.autoencoder import Codec
+from model_core.codec.autoencoder import build_codec
 from model_core.codec.config import CodecConfig
 from model_core.codec.io import save_codec
 from model_core.errors import BadDataError, BadModelError
@@ -59,7 +59,7 @@ def package(tmp_path):
     config = CodecConfig(
         latent_channels=4, downscale=2, encoder_widths=(4, 4), encoder_blocks=(0, 0), decoder_widths=(4, 4), decoder_blocks=(0, 0)
     )
-    save_codec(Codec(config), folder / "codec")
+    save_codec(build_codec(config, seed=0), folder / "codec")
     return folder
 
 

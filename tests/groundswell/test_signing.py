@@ -33,6 +33,7 @@ def signing(home: Path, *arguments: object, **environment: str) -> Iterator["sub
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, **environment},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - one call, no lock
     )
     try:
         yield process

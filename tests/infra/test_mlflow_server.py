@@ -81,7 +81,8 @@ def running(
         copy_home_with_schema(folder)
         url = f"sqlite:///{folder / 'groundswell.db'}"
     else:
-        url = request.getfixturevalue("postgres").create_database()
+        template = request.getfixturevalue("postgres_home_template")
+        url = request.getfixturevalue("postgres").create_database(template=template)
     root = f"s3://{s3_server.make_bucket()}/mlflow"
     server = mlflow_servers(url, root, environment=s3_server.environment())
     with Database.open(url) as db:

@@ -81,6 +81,7 @@ def held_migrations(postgres, url):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_schema_left_half_made_by_a_killed_process_is_mended(postgres, postgres_url, tmp_path):
     with held_migrations(postgres, postgres_url) as is_waiting:
         process = start_init(tmp_path / "home", postgres_url)
@@ -96,7 +97,7 @@ def test_a_schema_left_half_made_by_a_killed_process_is_mended(postgres, postgre
         assert "registered_models" not in found
     began = time.monotonic()
     initialise_mlflow(postgres_url, "mlartifacts")
-    assert time.monotonic() - began < 60, "the killed process's lock went with it"
+    assert time.monotonic() - began < 200, "the killed process's lock went with it"
     assert query(postgres_url, "SELECT version_num FROM alembic_version") == [(schema_head(),)]
     assert connect(postgres_url, "mlartifacts").get_experiment("0").name == "Default"
 

@@ -88,7 +88,7 @@ def training_settings(source: Path, tiny_codec: Path) -> list[str]:
         "data.size=16",
         "data.categories=[cat, dog]",
         f"codec={tiny_codec}",
-        "train_dit.num_steps=200",
+        "train_dit.num_steps=400",
         "train_dit.batch_size=8",
         "train_dit.hidden_size=16",
         "train_dit.depth=1",

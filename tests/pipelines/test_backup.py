@@ -7,7 +7,7 @@ import pytest
 from tests.pipelines.calling import call, run_training
 from tests.pipelines.conftest import Trained
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def test_a_trained_home_goes_on_after_a_restore_on_postgresql(trained: Trained, tmp_path: Path, postgres_url: str) -> None:

@@ -29,7 +29,7 @@ from tests.model_core.data.toy import lines, picture_folder
 from tests.pipelines.calling import Called, call, flip_byte, run_training
 from tests.pipelines.conftest import Trained
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def assert_one_line(called: Called, exit_code: int, *words: str) -> None:

@@ -151,7 +151,7 @@ def test_containers_end_when_everything_else_is_killed(contained: tuple[Home, Ca
     with running(folder, trained.settings, *IN_CONTAINERS) as process:
         wait_for(lambda: checkpoints(folder), "a checkpoint", process=process)
         kill_everything(process, folder)
-        wait_until_no_container(folder, patience_s=40)
+        wait_until_no_container(folder, patience_s=120)
 
 
 def test_a_step_that_takes_too_much_memory_fails_its_run(

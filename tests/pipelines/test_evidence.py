@@ -12,7 +12,7 @@ from governance.bundle.verify import SUMS, read_bundle
 from tests.pipelines.calling import call
 from tests.pipelines.conftest import Trained
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

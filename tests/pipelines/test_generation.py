@@ -19,7 +19,7 @@ from infra.tables import assets, commitments, metadata
 from tests.pipelines.calling import call, flip_byte
 from tests.pipelines.conftest import Trained
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 PROMPT = "a marmalade walrus juggling seven lanterns"
 

@@ -20,7 +20,7 @@ from pipelines.graph import PIPELINES
 from tests.pipelines.calling import Called, run_training
 from tests.pipelines.conftest import Trained
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 STEPS = PIPELINES["training"]
 
@@ -99,8 +99,8 @@ def test_mlflow_has_the_run_its_steps_and_the_version_linked_to_them(trained: Tr
     assert {child.info.run_name for child in children} == set(STEPS)
     assert {child.info.status for child in children} == {"FINISHED"}
     train = client.get_run(steps["train_dit"])
-    assert train.data.params["num_steps"] == "200"
-    assert len(client.get_metric_history(steps["train_dit"], "loss")) == 20
+    assert train.data.params["num_steps"] == "400"
+    assert len(client.get_metric_history(steps["train_dit"], "loss")) == 40
     (version,) = client.search_model_versions("name = 'groundswell-dit'")
     assert version.run_id == steps["register_model"]
     model = client.get_logged_model(version_of(trained).mlflow_model_id)

@@ -21,7 +21,7 @@ from pipelines.params import resolve_params
 from tests.pipelines.calling import ROOT, TIMEOUT_S, environment
 from tests.pipelines.conftest import Trained, copy_home
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 ROOMS = ("components", "governance", "infra", "model_core", "pipelines")
 

@@ -41,7 +41,7 @@ def _train_in_processes(folder, plan, *, world_size=2):
         for rank in range(world_size)
     ]
     try:
-        return [child.wait(timeout=90) for child in children]
+        return [child.wait(timeout=240) for child in children]
     finally:
         for child in children:
             child.kill()
