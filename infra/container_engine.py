@@ -170,7 +170,7 @@ def _podman_service() -> Iterator[str]:
         log_path = Path(folder) / "log"
         with log_path.open("wb") as log:
             service = subprocess.Popen(
-                ["podman", "system", "service", "--time=0", f"unix://{socket}"],
+                [*_with_parent(), "podman", "system", "service", "--time=0", f"unix://{socket}"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -188,6 +188,11 @@ def _podman_service() -> Iterator[str]:
         finally:
             service.terminate()
             service.wait()
+
+
+def _with_parent() -> list[str]:
+    """Returns the words before a command that end it with this process, even if this is killed."""
+    return ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
 
 
 def _one_line(problem: object) -> str:

@@ -64,6 +64,12 @@ def wait_until_no_container(home: Path, *, patience_s: float) -> None:
         time.sleep(0.2)
 
 
+def services_of(pid: int) -> list[str]:
+    """The engine's services that a command has started for itself."""
+    listed = subprocess.run(["ps", "--ppid", str(pid), "-o", "pid=,args="], capture_output=True, text=True, check=False).stdout
+    return [line.split()[0] for line in listed.splitlines() if "system service" in line]
+
+
 def copy_without(contained: tuple[Home, Called], folder: Path, *steps: str) -> Path:
     """Copies the home, for a test that changes it; what the steps named made has to be made again there."""
     home, called = contained
@@ -150,8 +156,13 @@ def test_containers_end_when_everything_else_is_killed(contained: tuple[Home, Ca
     folder = copy_without(contained, tmp_path / "home", "train_dit")
     with running(folder, trained.settings, *IN_CONTAINERS) as process:
         wait_for(lambda: checkpoints(folder), "a checkpoint", process=process)
+        services = services_of(process.pid)
         kill_everything(process, folder)
         wait_until_no_container(folder, patience_s=120)
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{service}").exists() for service in services):
+        assert time.monotonic() < deadline, "the engine's service goes with whoever started it"
+        time.sleep(0.1)
 
 
 def test_a_step_that_takes_too_much_memory_fails_its_run(
