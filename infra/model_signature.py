@@ -15,13 +15,13 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from governance.dsse import PAYLOAD_TYPE, pre_authentication_encoding
 from governance.errors import IntegrityError
 from governance.package_layout import SIGNATURE
+from governance.provenance import STATEMENT_TYPE
 from infra.errors import BadSettingError
 
 _BUNDLE_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
-_PAYLOAD_TYPE = "application/vnd.in-toto+json"
-_STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 _PREDICATE_TYPE = "https://model_signing/signature/v1.0"
 _SERIALIZATION = {"hash_type": "sha256", "allow_symlinks": False, "method": "files", "ignore_paths": [SIGNATURE]}
 _MAX_BYTES = 16 << 20
@@ -91,17 +91,12 @@ def read_signed_digests(path: Path, public_key: ec.EllipticCurvePublicKey) -> di
         raise IntegrityError(f"{SIGNATURE} is no model signature") from error
     pem = public_key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     try:
-        public_key.verify(signature, _pre_authentication_encoding(payload), ec.ECDSA(hashes.SHA256()))
+        public_key.verify(signature, pre_authentication_encoding(PAYLOAD_TYPE, payload), ec.ECDSA(hashes.SHA256()))
     except InvalidSignature as error:
         raise IntegrityError(f"the signature in {SIGNATURE} does not verify with this public key") from error
     if raw != _bundle(payload, signature, key_hint=hashlib.sha256(pem).hexdigest()):
         raise IntegrityError(f"{SIGNATURE} has been changed around its signature")
     return _resources(payload)
-
-
-def _pre_authentication_encoding(payload: bytes) -> bytes:
-    """DSSE v1: ``"DSSEv1" SP LEN(type) SP type SP LEN(payload) SP payload``."""
-    return b"DSSEv1 %d %s %d %s" % (len(_PAYLOAD_TYPE), _PAYLOAD_TYPE.encode(), len(payload), payload)
 
 
 def _bundle(payload: bytes, signature: bytes, *, key_hint: str) -> bytes:
@@ -110,7 +105,7 @@ def _bundle(payload: bytes, signature: bytes, *, key_hint: str) -> bytes:
         "verificationMaterial": {"publicKey": {"hint": key_hint}, "tlogEntries": []},
         "dsseEnvelope": {
             "payload": base64.b64encode(payload).decode(),
-            "payloadType": _PAYLOAD_TYPE,
+            "payloadType": PAYLOAD_TYPE,
             "signatures": [{"sig": base64.b64encode(signature).decode(), "keyid": ""}],
         },
     }
@@ -127,6 +122,6 @@ def _resources(payload: bytes) -> dict[str, str]:
         kinds = (statement["_type"], statement["predicateType"], predicate["serialization"], algorithms)
     except (ValueError, KeyError, TypeError) as error:
         raise IntegrityError(problem) from error
-    if kinds != (_STATEMENT_TYPE, _PREDICATE_TYPE, _SERIALIZATION, {"sha256"}) or len(resources) != len(predicate["resources"]):
+    if kinds != (STATEMENT_TYPE, _PREDICATE_TYPE, _SERIALIZATION, {"sha256"}) or len(resources) != len(predicate["resources"]):
         raise IntegrityError(problem)
     return resources

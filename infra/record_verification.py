@@ -13,8 +13,10 @@ from typing import Any
 from sqlalchemy import Connection, Table, select
 
 from governance.canonical import canonical_digest, decimals
+from governance.dsse import key_id
 from governance.errors import BadRecordError
 from governance.ledger import LedgerEntry
+from infra.attestations import statement_problems
 from infra.tables import artifacts, assets, attestations, identities, model_versions, runs, steps, withdrawals
 
 _RUN_STATUS = {"run.started": "running", "run.completed": "completed", "run.failed": "failed", "run.interrupted": "interrupted"}
@@ -76,11 +78,14 @@ class RecordChecker:
     _expected: dict[str, dict[Key, dict[str, Any]]] = field(default_factory=dict)
     _artifacts: dict[Key, dict[str, Any]] = field(default_factory=dict)
     _mentioned: set[str] = field(default_factory=set)
+    _keys: dict[str, str] = field(default_factory=dict)
 
     def note(self, entry: LedgerEntry) -> Iterator[str]:
         """Takes in an entry; yields what is wrong with it by itself."""
         self._mentioned.update(_digests(entry.details))
         kind, _, rest = entry.subject.partition(":")
+        if kind in {"key", "identity"} and isinstance(pem := entry.details.get("public_key_pem"), str):
+            self._keys[key_id(pem)] = pem
         if entry.action == "model.registered" and not _VERSION.fullmatch(entry.subject):
             yield f"{entry.subject!r:.80} is no model version"
             return
@@ -98,6 +103,7 @@ class RecordChecker:
             expected = self._expected.get(described.table.name, {})
             yield from _compare(connection, described, expected)
         yield from self._compare_artifacts(connection)
+        yield from statement_problems(connection, self._keys)
 
     def _note_outputs(self, outputs: Any) -> None:
         for output in outputs.values() if isinstance(outputs, dict) else ():

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import update
 
 from governance.canonical import canonical_digest, canonical_text
+from infra.attestations import attest_run
 from infra.locking import is_locked
-from infra.runs import RunRow, StepError, get_steps, unfinished_runs
+from infra.runs import RunRow, StepError, get_run, get_steps, unfinished_runs
 from infra.tables import runs, steps
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ def begin_run(
 def end_run(home: "Home", *, run_id: str, status: str, error: StepError | None = None, wall_s: float | None = None) -> None:
     """Records that a run has ended, and that steps which never said so have ended with it.
 
+    With the end of a run that registered a model version, the version's provenance is signed and recorded.
+
     Args:
         home: The home.
         run_id: The run.
@@ -88,6 +91,8 @@ def end_run(home: "Home", *, run_id: str, status: str, error: StepError | None =
             .where(runs.c.run_id == run_id)
             .values(status=status, ended=uow.time, error=error.to_json() if error else None, overhead_s=overhead_s)
         )
+        if status == "completed":
+            attest_run(uow, home.keys, get_run(uow.connection, run_id), get_steps(uow.connection, run_id))
         details = {"exit_code": error.exit_code} if error else {}
         uow.append(f"run.{status}", f"run:{run_id}", details, run_id=run_id)
 

@@ -1,5 +1,6 @@
 """Evidence about a trained model and a picture, checked without the platform."""
 
+import base64
 import json
 import subprocess
 import sys
@@ -40,6 +41,13 @@ def test_a_models_bundle_convinces_with_the_key_alone(home: Path, trained: Train
     files = read_bundle(bundle)
     assert {"MODEL_CARD.md", "DATA_CARD.md", "mlbom.cdx.json", "report.html", "lineage.json"} < set(files)
     assert b"CC0" in files["DATA_CARD.md"]
+    (statement,) = (json.loads(data) for name, data in files.items() if name.startswith("attestations/"))
+    payload = json.loads(base64.b64decode(statement["payload"]))
+    assert payload["subject"][0]["name"] == version
+    assert {one["name"] for one in payload["predicate"]["buildDefinition"]["resolvedDependencies"]} > {
+        "dataset",
+        "code:train_dit",
+    }
     entries = [json.loads(json.loads(line)["entry"]) for line in files["entries.jsonl"].splitlines()]
     actions = {entry["action"] for entry in entries}
     assert {"dataset.imported", "step.completed", "model.registered", "identity.created", "key.created"} < actions

@@ -1,0 +1,114 @@
+"""Signed provenance in a home: one statement a registration, recorded with the run's end, and checked by `audit verify`."""
+
+import json
+
+import pytest
+from sqlalchemy import select
+
+from governance.canonical import canonical_text
+from infra.attestations import statements_about
+from infra.home import Home
+from infra.ledger import iter_entries, verify_ledger
+from infra.run_records import begin_run, end_run
+from infra.runs import StepError
+from infra.settings import Settings
+from infra.tables import attestations, steps
+
+RUN = "00000000-0000-4000-8000-000000000001"
+FAILURE = StepError(diagnosis="x")
+SUBJECT = "model-version:emoji-dit/1"
+RECORD = {
+    "config": {"rate": 0.5},
+    "inputs": {"dataset": {"kind": "dataset", "digest": "d" * 64, "location": "/home/ada/data"}},
+    "outputs": {"package": {"kind": "package", "digest": "f" * 64, "location": "/home/ada/package"}},
+    "metrics": {},
+    "facts": {"name": "emoji-dit", "version": 1, "root_digest": "f" * 64},
+    "summary": "",
+    "code_digest": "2" * 64,
+    "environment": {"lock_digest": "3" * 64, "host": "adas-laptop"},
+}
+
+
+@pytest.fixture
+def home(database_url, tmp_path, monkeypatch):
+    monkeypatch.setenv("GROUNDSWELL_DATABASE_URL", database_url)
+    home = Home.open(Settings.load(tmp_path / "home"))
+    yield home
+    home.database.close()
+
+
+def run(home, *, status="completed", step_status="completed", error=None):
+    params = {"data": {"source": "/home/ada/pictures"}}
+    begin_run(home, run_id=RUN, pipeline="training", runner="subprocess", params=params, actor="system")
+    with home.database.unit_of_work() as uow:
+        row = {"run_id": RUN, "step": "register_model", "status": step_status, "fingerprint": "1" * 64, "started": uow.time}
+        uow.connection.execute(steps.insert().values(**row, record=canonical_text(RECORD, floats=True)))
+        uow.append(f"step.{step_status}", f"step:{RUN}/register_model", {}, run_id=RUN)
+    end_run(home, run_id=RUN, status=status, error=error)
+
+
+def stored(home):
+    with home.database.read() as connection:
+        return [dict(row._mapping) for row in connection.execute(select(attestations))]
+
+
+def test_a_run_that_registers_a_version_leaves_one_signed_statement(home):
+    run(home)
+    (row,) = stored(home)
+    assert (row["kind"], row["subject"], row["run_id"], row["signer"]) == ("provenance", SUBJECT, RUN, "package-signing")
+    (entry,) = iter_entries(home.database, action="attestation.signed")
+    assert entry.subject == f"attestation:{row['digest']}"
+    actions = [entry.action for entry in iter_entries(home.database)]
+    assert actions[-2:] == ["attestation.signed", "run.completed"]
+    assert verify_ledger(home.database, home.keys.log_public_key()).problems == ()
+    with home.database.read() as connection:
+        assert statements_about(connection, SUBJECT) == [(row["digest"], "provenance", "package-signing")]
+
+
+def test_it_names_no_person_no_path_and_no_host(home):
+    import base64
+
+    run(home)
+    payload = base64.b64decode(json.loads(stored(home)[0]["envelope"])["payload"]).decode()
+    assert "f" * 64 in payload
+    assert not any(word in payload for word in ("/home", "laptop", "pictures"))
+
+
+@pytest.mark.parametrize(
+    ("status", "step_status", "error"),
+    [
+        ("completed", "reused", None),
+        ("failed", "completed", StepError(diagnosis="x")),
+        ("failed", "failed", StepError(diagnosis="x")),
+    ],
+)
+def test_a_run_that_registers_nothing_or_fails_leaves_none(home, status, step_status, error):
+    run(home, status=status, step_status=step_status, error=error)
+    assert stored(home) == []
+
+
+def test_a_statement_that_was_changed_or_is_gone_is_found(home):
+    run(home)
+    (row,) = stored(home)
+    document = json.loads(row["envelope"])
+    forged = canonical_text({**document, "payload": document["payload"][:-8] + "AAAAAAA="})
+    changes = [
+        {"envelope": forged},
+        {"envelope": "?"},
+        {"envelope": row["envelope"] + " "},
+        {"subject": "model-version:emoji-dit/2"},
+        {"signer": "log"},
+        {"kind": "approval"},
+        {"run_id": None},
+    ]
+    for change in changes:
+        with home.database.engine.begin() as connection:
+            connection.execute(attestations.update().values(**change))
+        problems = verify_ledger(home.database, home.keys.log_public_key()).problems
+        assert any("attestation" in problem for problem in problems), change
+        with home.database.engine.begin() as connection:
+            connection.execute(attestations.update().values(**row))
+    assert verify_ledger(home.database, home.keys.log_public_key()).problems == ()
+    with home.database.engine.begin() as connection:
+        connection.execute(attestations.delete())
+    assert any("has an entry but no row" in p for p in verify_ledger(home.database, home.keys.log_public_key()).problems)
