@@ -67,7 +67,7 @@ _ATTESTATIONS = _Described(
     noun="attestation",
     columns=frozenset({"kind", "subject", "run_id", "signer", "envelope"}),
 )
-_WITHDRAWALS = _Described(table=withdrawals, noun="withdrawal", columns=frozenset({"reason_commitment", "actor"}))
+_WITHDRAWALS = _Described(table=withdrawals, noun="withdrawal", columns=frozenset({"reason_commitment", "actor", "created"}))
 _Said = tuple[_Described, Key, Mapping[str, Any]]
 
 
