@@ -9,8 +9,10 @@ from sqlalchemy import Column, Connection, Row, Table, select
 
 from governance.lineage import Event, LineageGraph, step_subject
 from governance.lineage_report.model import UNKNOWN
+from governance.withdrawal import Withdrawal
 from infra.lineage import load_events
 from infra.tables import artifacts, assets, commitments, identities, model_versions, runs, steps
+from infra.withdrawals import withdrawals_from
 
 _BATCH = 400
 
@@ -28,6 +30,7 @@ class Records:
         events: Of the steps in the graph, in the order they were recorded.
         people: Identity id to name and role, where the name was not erased.
         conditions: Commitment to request, where it was not erased.
+        withdrawals: By dataset's digest, oldest first.
     """
 
     runs: Mapping[str, Mapping[str, Any]]
@@ -38,6 +41,7 @@ class Records:
     events: tuple[Event, ...]
     people: Mapping[str, str]
     conditions: Mapping[str, str]
+    withdrawals: Mapping[str, tuple[Withdrawal, ...]]
 
     def who(self, actor: str) -> str:
         """Returns how to name an actor: by name, or by identity id where the name is erased or unknown."""
@@ -76,9 +80,9 @@ def read_records(connection: Connection, graph: LineageGraph, *, run_ids: Collec
     step_subjects = {node for node in graph.nodes if node.startswith("step:")}
     digests = {digest_of(node) for node in graph.nodes - step_subjects}
     media = {digest_of(node) for node in graph.nodes if node.startswith("media:")}
-    asset_rows = [dict(row) for row in _rows(connection, assets, assets.c.sha256, media)]
+    asset_rows = [dict(row) for row in rows_by(connection, assets, assets.c.sha256, media)]
     version_rows = [
-        _parsed(row, "metrics", "inputs") for row in _rows(connection, model_versions, model_versions.c.root_digest, digests)
+        _parsed(row, "metrics", "inputs") for row in rows_by(connection, model_versions, model_versions.c.root_digest, digests)
     ]
     all_runs = (
         {run_of_step(subject) for subject in step_subjects}
@@ -86,9 +90,9 @@ def read_records(connection: Connection, graph: LineageGraph, *, run_ids: Collec
         | {row["run_id"] for row in asset_rows + version_rows if row["run_id"]}
     )
     events = [event for event in load_events(connection, run_ids=all_runs) if step_subject(event) in step_subjects]
-    run_rows = {row["run_id"]: _parsed(row, "params") for row in _rows(connection, runs, runs.c.run_id, all_runs)}
-    step_rows = [_parsed(row, "record") for row in _rows(connection, steps, steps.c.run_id, all_runs)]
-    artifact_rows = [_parsed(row, "facts") for row in _rows(connection, artifacts, artifacts.c.digest, digests)]
+    run_rows = {row["run_id"]: _parsed(row, "params") for row in rows_by(connection, runs, runs.c.run_id, all_runs)}
+    step_rows = [_parsed(row, "record") for row in rows_by(connection, steps, steps.c.run_id, all_runs)]
+    artifact_rows = [_parsed(row, "facts") for row in rows_by(connection, artifacts, artifacts.c.digest, digests)]
     return Records(
         runs=run_rows,
         steps={f"step:{row['run_id']}/{row['step']}": row for row in step_rows},
@@ -98,10 +102,18 @@ def read_records(connection: Connection, graph: LineageGraph, *, run_ids: Collec
         events=tuple(events),
         people=_people(connection),
         conditions=_conditions(connection, {row["condition_commitment"] for row in asset_rows}),
+        withdrawals=_withdrawals(connection, digests),
     )
 
 
-def _rows(connection: Connection, table: Table, column: Column[Any], values: Iterable[str]) -> Iterator[Mapping[str, Any]]:
+def _withdrawals(connection: Connection, digests: Collection[str]) -> dict[str, tuple[Withdrawal, ...]]:
+    found: dict[str, tuple[Withdrawal, ...]] = {}
+    for withdrawal in withdrawals_from(connection, digests):
+        found[withdrawal.dataset] = (*found.get(withdrawal.dataset, ()), withdrawal)
+    return found
+
+
+def rows_by(connection: Connection, table: Table, column: Column[Any], values: Iterable[str]) -> Iterator[Mapping[str, Any]]:
     """Reads rows by key in batches, since databases bound the number of parameters."""
     wanted = sorted(values)
     for start in range(0, len(wanted), _BATCH):
@@ -128,4 +140,4 @@ def _people(connection: Connection) -> dict[str, str]:
 
 
 def _conditions(connection: Connection, wanted: Iterable[str]) -> dict[str, str]:
-    return {row["commitment"]: row["value"] for row in _rows(connection, commitments, commitments.c.commitment, wanted)}
+    return {row["commitment"]: row["value"] for row in rows_by(connection, commitments, commitments.c.commitment, wanted)}

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from governance.lineage_report.model import UNKNOWN, DataSource, Fact, FactTable, TimelineEntry
+from governance.lineage_report.model import UNKNOWN, DataSource, Fact, FactTable, TimelineEntry, WithdrawnItems
+from governance.withdrawal import items_text
 from infra.lineage_nodes import artifact_title, as_text, error_text, step_title
 from infra.lineage_records import Records, digest_of, run_of_step
 
@@ -46,6 +47,10 @@ def _data_source(subject: str, records: Records) -> DataSource:
         licences=texts("licences"),
         attribution=text("attribution"),
         sources=texts("sources"),
+        withdrawn=tuple(
+            WithdrawnItems(time=one.created, who=records.who(one.actor), num_items=one.num_items, reason=one.reason)
+            for one in records.withdrawals.get(digest_of(subject), ())
+        ),
     )
 
 
@@ -77,6 +82,16 @@ def timeline(subject: str, nodes: Sequence[str], records: Records, *, importers:
                     subject=node,
                 )
             )
+            entries += [
+                TimelineEntry(
+                    time=one.created,
+                    what=f"{items_text(one.num_items)} of {title} withdrawn",
+                    who=records.who(one.actor),
+                    detail=one.reason or "",
+                    subject=node,
+                )
+                for one in records.withdrawals.get(digest_of(node), ())
+            ]
         for version in records.versions.get(digest_of(node), ()) if node.startswith("package:") else ():
             who = records.who(records.runs.get(version["run_id"] or "", {}).get("actor", UNKNOWN))
             what = f"{version['name']} version {version['version']} registered"

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from governance.lineage import LineageGraph
 from governance.lineage_report.model import Phrase
+from governance.withdrawal import items_text
 from infra.lineage_nodes import artifact_title, request_text
 from infra.lineage_records import Records, digest_of, run_of_step
 from infra.lineage_sections import data_sources
@@ -32,6 +33,11 @@ def summarise(subject: str, node: str, graph: LineageGraph, records: Records) ->
         records: What the database holds.
     """
     before = graph.upstream(node) if node else graph.nodes
+    told = _told(subject, node, graph, records, before)
+    return (*told, *_withdrawn(sorted({node, *before}), records))
+
+
+def _told(subject: str, node: str, graph: LineageGraph, records: Records, before: frozenset[str]) -> tuple[Sentence, ...]:
     if made := records.assets.get(subject):
         asset = made[-1]
         model = f"package:{asset['root_digest']}"
@@ -107,6 +113,20 @@ def _dataset(node: str, graph: LineageGraph, records: Records) -> tuple[Sentence
         return (first, (Phrase(text="No registered model was made from it."),))
     shown = ", ".join(models[:5]) + (f" and {len(models) - 5} more" if len(models) > 5 else "")
     return (first, (Phrase(text="Registered models made from it: "), Phrase(text=shown, strong=True), Phrase(text=".")))
+
+
+def _withdrawn(nodes: Sequence[str], records: Records) -> tuple[Sentence, ...]:
+    """Returns what was withdrawn from the data since, one sentence a dataset and a withdrawal."""
+    return tuple(
+        (
+            Phrase(text=f"{items_text(one.num_items)} of ", strong=True),
+            Phrase(text=source.name or "a dataset without a recorded name", anchor=source.subject, strong=True),
+            Phrase(text=f" {'was' if one.num_items == 1 else 'were'} withdrawn", strong=True),
+            Phrase(text=f" on {_day(one.time)}: {one.reason or 'the reason was erased'}."),
+        )
+        for source in data_sources(nodes, records)
+        for one in source.withdrawn
+    )
 
 
 def _run(subject: str, nodes: Sequence[str], records: Records) -> tuple[Sentence, ...]:

@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -103,6 +103,12 @@ def list_versions(db: Database) -> list[ModelVersion]:
     with db.read() as connection:
         rows = connection.execute(select(model_versions).order_by(model_versions.c.name, model_versions.c.version)).all()
         return [_version(connection, row) for row in rows]
+
+
+def versions_of(connection: Connection, root_digests: Collection[str]) -> list[ModelVersion]:
+    """Returns the versions that some packages are registered as, by name and version."""
+    rows = connection.execute(select(model_versions).order_by(model_versions.c.name, model_versions.c.version)).all()
+    return [_version(connection, row) for row in rows if row.root_digest in root_digests]
 
 
 def open_version(version: ModelVersion, public_key_pem: Path, cache: Path) -> ModelPackage:

@@ -79,6 +79,23 @@ class TimelineEntry:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WithdrawnItems:
+    """Items of a dataset that may no longer be used.
+
+    Attributes:
+        time: When they were withdrawn.
+        who: Who withdrew them.
+        num_items: How many.
+        reason: Why; None where that was erased.
+    """
+
+    time: str
+    who: str
+    num_items: int
+    reason: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataSource:
     """A dataset that went into the subject; None and empty values were not recorded."""
 
@@ -93,6 +110,7 @@ class DataSource:
     licences: tuple[str, ...]
     attribution: str | None
     sources: tuple[str, ...]
+    withdrawn: tuple[WithdrawnItems, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,7 +75,7 @@ def test_an_item_that_is_not_in_the_dataset_is_refused_by_name() -> None:
 def test_a_dataset_with_withdrawn_items_is_refused_with_their_number_and_the_remedy() -> None:
     held = dict.fromkeys(ITEMS, "train")
     require_none_withdrawn(held, {"f" * 64}, "flags")
-    with pytest.raises(RefusedError, match="flags holds 4 withdrawn items: .* and 1 more") as caught:
+    with pytest.raises(RefusedError, match=r"flags holds 4 withdrawn items: .* and 1 more") as caught:
         require_none_withdrawn(held, {*ITEMS[:4], "f" * 64}, "flags")
     assert caught.value.exit_code == 5
     assert "data import" in caught.value.hint
