@@ -26,6 +26,8 @@ from infra.home import Home
 from infra.locking import lock
 from infra.runs import StepError, find_completed_step
 from infra.source_digest import source_digest
+from infra.withdrawal_reach import require_none_behind
+from infra.withdrawals import require_nothing_withdrawn
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -68,6 +70,7 @@ def run_step(
     Raises:
         IntegrityError: An input is not what its producer declared.
         BadSettingError: The configuration is not the step's.
+        RefusedError: Its data hold withdrawn items.
         Exception: Whatever the step raises, after it has been recorded.
     """
     spec = STEPS[step]
@@ -77,7 +80,7 @@ def run_step(
     metrics = MetricsObserver(context)
     recorder.started()
     try:
-        _check_declared(context, declared or {})
+        _check_inputs(context, declared or {})
         with lock(context.work.lock_path):
             reused = _verified_reuse(context, recorder)
             if reused is not None:
@@ -151,6 +154,11 @@ def _parse_config(spec: StepSpec, config: Mapping[str, Any]) -> "BaseModel":
         raise BadSettingError(f"{where}: {first['msg']}", hint=f"see components/{spec.name}/README.md") from error
 
 
+def _check_inputs(context: StepContext, declared: Mapping[str, str]) -> None:
+    _check_declared(context, declared)
+    _check_withdrawn(context)
+
+
 def _check_declared(context: StepContext, declared: Mapping[str, str]) -> None:
     for name, digest in declared.items():
         found = context.inputs[name].digest
@@ -159,6 +167,15 @@ def _check_declared(context: StepContext, declared: Mapping[str, str]) -> None:
                 f"{context.spec.name}: input {name} has digest {found[:12]}, its producer declared {digest[:12]}",
                 hint="it was changed after it was made; run the pipeline again to make it anew",
             )
+
+
+def _check_withdrawn(context: StepContext) -> None:
+    """Refuses to learn from withdrawn items, or to pass off as fresh what was learned from them; a finished model may be used."""
+    for name, reference in context.inputs.items():
+        if reference.kind == "dataset":
+            require_nothing_withdrawn(context.home.database, reference.path)
+        elif reference.kind == "latents":
+            require_none_behind(context.home.database, reference.subject, f"input {name}")
 
 
 def _verified_reuse(context: StepContext, recorder: Recorder) -> dict[str, Any] | None:

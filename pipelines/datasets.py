@@ -10,10 +10,13 @@ from governance.canonical import canonical_digest, canonical_text
 from governance.errors import IntegrityError
 from infra.home import Home
 from infra.progress import ProgressFile
+from infra.recorded_datasets import item_splits
 from infra.tables import artifacts
+from infra.withdrawals import extend_withdrawals, require_nothing_withdrawn, withdrawn_items
 from pipelines.params import DataParams
 
 STEP = "import_data"
+LEFT_OUT = "num_withdrawn_left_out"
 _MAX_SOURCES = 20
 
 
@@ -29,15 +32,19 @@ def ensure_dataset(home: Home, data: DataParams, *, actor: str, run_id: str, pro
 
     Raises:
         BadDataError: The source cannot be imported.
+        RefusedError: It is a finished dataset that holds withdrawn items.
         IntegrityError: The dataset at hand is not what was imported.
     """
     given = Path(data.source).expanduser()
     if (given / "manifest.parquet").is_file():
+        require_nothing_withdrawn(home.database, given)
         record_dataset(home, given.absolute(), actor=actor, run_id=run_id)
         progress.end("reused", f"dataset {given}")
         return given.absolute()
     options = canonical_digest({**data.model_dump(mode="json"), "state": _source_state(data)})[:8]
-    folder = home.datasets / f"{_slug(data.source)}-{data.size}px-{options}"
+    with home.database.read() as connection:
+        withheld = withdrawn_items(connection)
+    folder = _usable_folder(home.datasets / f"{_slug(data.source)}-{data.size}px-{options}", withheld)
     if (folder / "manifest.parquet").is_file():
         _require_unchanged(home, folder)
         record_dataset(home, folder, actor=actor, run_id=run_id)
@@ -51,20 +58,25 @@ def ensure_dataset(home: Home, data: DataParams, *, actor: str, run_id: str, pro
         size=data.size,
         categories=data.categories or None,
         limit=data.limit,
+        withheld=withheld,
         progress=progress.update,
     )
     facts = record_dataset(home, folder, actor=actor, run_id=run_id)
-    progress.end("completed", f"{facts['num_items']:,} items imported")
+    left_out = f", {facts[LEFT_OUT]:,} withdrawn left out" if facts.get(LEFT_OUT) else ""
+    progress.end("completed", f"{facts['num_items']:,} items imported{left_out}")
     return folder
 
 
 def record_dataset(home: Home, folder: Path, *, actor: str, run_id: str | None = None) -> dict[str, object]:
     """Records a dataset by its digest, with the facts that lineage shows; a dataset already recorded stays as it is.
 
+    What it holds of items that were withdrawn from other datasets is withdrawn from it, too.
+
     Returns:
         The facts.
     """
     from model_core.data.dataset import Dataset
+    from model_core.data.importing import WITHHELD_OPTION
 
     digest = artifact_digest("dataset", folder)
     with home.database.read() as connection:
@@ -76,12 +88,14 @@ def record_dataset(home: Home, folder: Path, *, actor: str, run_id: str | None =
         return found
     dataset = Dataset.open(folder)
     info = dataset.info
+    left_out = info.options.get(WITHHELD_OPTION, 0)
     facts: dict[str, object] = {
         "name": info.name,
         "importer": info.importer,
         "num_items": len(dataset),
         "num_train": len(dataset.rows("train")),
         "num_holdout": len(dataset.rows("holdout")),
+        LEFT_OUT: left_out if isinstance(left_out, int) else 0,
         "labels": list(info.labels),
         "licences": list(info.licences),
         "attribution": info.attribution,
@@ -98,9 +112,22 @@ def record_dataset(home: Home, folder: Path, *, actor: str, run_id: str | None =
                 created=uow.time,
             )
         )
-        details = {key: facts[key] for key in ("importer", "num_items", "num_train", "num_holdout", "licences")}
+        details = {key: facts[key] for key in ("importer", "num_items", "num_train", "num_holdout", LEFT_OUT, "licences")}
         uow.append("dataset.imported", f"dataset:{digest}", details, actor=actor, run_id=run_id)
+        extend_withdrawals(uow, digest, set(dataset.columns["sha256"]))
     return facts
+
+
+def _usable_folder(folder: Path, withheld: frozenset[str]) -> Path:
+    """Returns the place of an import: the first that is free, or holds a dataset from which nothing was withdrawn since.
+
+    A dataset with withdrawn items stays where it is, as the record of what was learned from; it is imported again beside it.
+    """
+    place, number = folder, 1
+    while withheld and (place / "manifest.parquet").is_file() and not withheld.isdisjoint(item_splits(place)):
+        number += 1
+        place = folder.with_name(f"{folder.name}-{number}")
+    return place
 
 
 def _source_state(data: DataParams) -> str:

@@ -1,8 +1,9 @@
 """Building a dataset from a source: plan, draw, write, publish under its name in one step."""
 
+import hashlib
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from model_core.data.dataset import DatasetInfo
@@ -13,6 +14,8 @@ from model_core.errors import BadDataError
 
 OPENMOJI = "openmoji"
 FASHION_MNIST = "fashion-mnist"
+WITHHELD_OPTION = "withdrawn_left_out"
+"""What the number of withheld items is called among a dataset's options."""
 SOURCES_HINT = "sources: openmoji, fashion-mnist:FOLDER, or a folder with IDX files or with a metadata.jsonl"
 
 _MIN_SIZE, _MAX_SIZE = 8, 1024
@@ -29,6 +32,7 @@ def import_dataset(
     size: int = 32,
     categories: Sequence[str] | None = None,
     limit: int | None = None,
+    withheld: Collection[str] = (),
     workers: int | None = None,
     progress: Progress = _silent,
 ) -> DatasetInfo:
@@ -43,6 +47,7 @@ def import_dataset(
         size: The width and height of each picture, in pixels.
         categories: Which labels to take; all when None.
         limit: How many items to take at most, spread evenly.
+        withheld: SHA-256s of pictures, as they are written, that may not be used: they are left out.
         workers: How many processes draw; one for each core when None.
         progress: Called with items done, items in all, and what is being done.
 
@@ -54,7 +59,7 @@ def import_dataset(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BadDataError(f"{out} exists and is not empty", hint="choose another folder, or remove this one")
     plan = plan_import(source, size=size, categories=categories, limit=limit)
-    return build(plan, out, workers=workers, progress=progress)
+    return build(plan, out, withheld=withheld, workers=workers, progress=progress)
 
 
 def plan_import(source: str, *, size: int, categories: Sequence[str] | None, limit: int | None) -> ImportPlan:
@@ -86,14 +91,25 @@ def _folder_importer(source: str) -> tuple[Callable[..., ImportPlan], Path]:
     raise BadDataError(f"{folder} holds neither IDX files nor a {METADATA_NAME}", hint=SOURCES_HINT)
 
 
-def build(plan: ImportPlan, out: Path, *, workers: int | None = None, progress: Progress = _silent) -> DatasetInfo:
+def build(
+    plan: ImportPlan,
+    out: Path,
+    *,
+    withheld: Collection[str] = (),
+    workers: int | None = None,
+    progress: Progress = _silent,
+) -> DatasetInfo:
     """Draws a plan's items and publishes the dataset.
 
     Args:
         plan: What to import.
         out: The folder to make; it does not exist or is empty.
+        withheld: SHA-256s of pictures that are left out.
         workers: How many processes draw; one for each core when None.
         progress: Called with items done, items in all, and what is being done.
+
+    Raises:
+        BadDataError: Every item is withheld.
     """
     partial = out.with_name(f"{out.name}.partial")
     _prepare(partial, plan)
@@ -101,25 +117,33 @@ def build(plan: ImportPlan, out: Path, *, workers: int | None = None, progress: 
     items = list(zip(plan.items, pictures, strict=True))
     if plan.drop_duplicates:
         items = _without_duplicates(items)
+    usable = [(item, png) for item, png in items if not withheld or hashlib.sha256(png).hexdigest() not in withheld]
     progress(len(plan.items), len(plan.items), "writing shards")
     info = DatasetInfo(
         name=plan.name,
         importer=plan.importer,
-        options={**plan.options, "duplicates_left_out": len(plan.items) - len(items)},
-        labels=tuple(sorted({item.label for item, _ in items if item.label})),
-        licences=tuple(sorted({item.licence for item, _ in items})),
+        options={**plan.options, "duplicates_left_out": len(plan.items) - len(items), **_withheld_fact(items, usable)},
+        labels=tuple(sorted({item.label for item, _ in usable if item.label})),
+        licences=tuple(sorted({item.licence for item, _ in usable})),
         attribution=plan.attribution,
         image_size=plan.image_size,
     )
     finished = partial / "dataset"
     if finished.exists():
         shutil.rmtree(finished)
-    write_dataset(finished, info, items)
+    write_dataset(finished, info, usable)
     if out.exists():
         out.rmdir()
     os.replace(finished, out)  # noqa: PTH105 -- Path.replace is the same; the name says that it is atomic
     shutil.rmtree(partial)
     return info
+
+
+def _withheld_fact(items: Sequence[tuple[Item, bytes]], usable: Sequence[tuple[Item, bytes]]) -> dict[str, int]:
+    """Returns what a dataset says of the items that it leaves out; nothing where it leaves out none."""
+    if not usable:
+        raise BadDataError("every item of the source is withdrawn: the dataset would be empty", hint="choose another source")
+    return {WITHHELD_OPTION: len(items) - len(usable)} if len(usable) < len(items) else {}
 
 
 def _prepare(partial: Path, plan: ImportPlan) -> None:

@@ -1,12 +1,15 @@
 """Building datasets: the same bytes twice, going on after an interruption, and refusing what is not there."""
 
+import hashlib
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from governance.digest import tree_digest
+from model_core.data.dataset import Dataset
 from model_core.data.importers.image_folder import plan_image_folder
 from model_core.data.importers.plan import ImportPlan, Item
 from model_core.data.importing import build, import_dataset
@@ -107,3 +110,42 @@ def test_an_unknown_source_is_named(tmp_path: Path, source: str) -> None:
 def test_impossible_numbers_are_refused(tmp_path: Path, size: int, limit: int | None) -> None:
     with pytest.raises(BadDataError):
         import_dataset("openmoji", tmp_path / "out", size=size, limit=limit)
+
+
+def test_withheld_pictures_are_left_out_and_counted(tmp_path: Path) -> None:
+    source = str(picture_folder(tmp_path / "pictures", lines()))
+    import_dataset(source, tmp_path / "all", size=SIZE, workers=1)
+    columns = Dataset.open(tmp_path / "all").columns
+    withheld = set(columns["sha256"][:2])
+    info = import_dataset(source, tmp_path / "rest", size=SIZE, withheld=withheld, workers=1)
+    assert info.options["withdrawn_left_out"] == 2
+    rest = Dataset.open(tmp_path / "rest")
+    assert rest.columns["sha256"] == columns["sha256"][2:]
+    assert rest.columns["split"] == columns["split"][2:]
+
+
+def test_withholding_what_is_not_there_changes_no_byte(tmp_path: Path) -> None:
+    source = str(picture_folder(tmp_path / "pictures", lines()))
+    import_dataset(source, tmp_path / "all", size=SIZE, workers=1)
+    import_dataset(source, tmp_path / "same", size=SIZE, withheld={"f" * 64}, workers=1)
+    assert tree_digest(tmp_path / "all") == tree_digest(tmp_path / "same")
+
+
+def test_equal_pictures_are_withheld_together(tmp_path: Path) -> None:
+    source = picture_folder(tmp_path / "pictures", lines())
+    shutil.copy(source / "0.png", source / "1.png")
+    plan = replace(plan_image_folder(source, size=SIZE), drop_duplicates=True)
+    build(plan, tmp_path / "all", workers=1)
+    twin = next(iter({plan.render(plan.items[0]), plan.render(plan.items[1])}))
+    info = build(plan, tmp_path / "rest", withheld={hashlib.sha256(twin).hexdigest()}, workers=1)
+    assert (info.options["duplicates_left_out"], info.options["withdrawn_left_out"]) == (1, 1)
+    assert len(Dataset.open(tmp_path / "rest")) == 10
+
+
+def test_a_source_of_which_everything_is_withheld_is_refused(tmp_path: Path) -> None:
+    source = str(picture_folder(tmp_path / "pictures", lines(4)))
+    import_dataset(source, tmp_path / "all", size=SIZE, workers=1)
+    withheld = set(Dataset.open(tmp_path / "all").columns["sha256"])
+    with pytest.raises(BadDataError, match="every item"):
+        import_dataset(source, tmp_path / "rest", size=SIZE, withheld=withheld, workers=1)
+    assert not (tmp_path / "rest").exists()
