@@ -1,4 +1,4 @@
-"""`groundswell data`: building, checking and looking at datasets."""
+"""`groundswell data`: building, checking and looking at datasets, and withdrawing items of them."""
 
 import sys
 from collections import Counter
@@ -11,6 +11,8 @@ from groundswell.cli.context import Group, Invocation, pass_invocation
 from groundswell.cli.live import run_display, task_progress
 from groundswell.cli.output import echo_facts, echo_json, echo_table, format_size, heading, shorten, shown_path, write_whole
 from groundswell.cli.problem import CommandError, Problem, tell_problem
+from groundswell.cli.withdraw import withdraw
+from groundswell.cli.withdrawn import print_withdrawn_rows, withdrawn_rows
 
 if TYPE_CHECKING:
     from groundswell.cli.validating import ValidationOutcome
@@ -21,7 +23,7 @@ _MAX_SHOWN_ROWS = 20
 
 @click.group(cls=Group, name="data")
 def command() -> None:
-    """Build, check and look at datasets."""
+    """Build, check and look at datasets; withdraw items of them."""
 
 
 @command.command(
@@ -42,16 +44,20 @@ def import_(invocation: Invocation, source: str, out: Path, size: int, categorie
     """Build a dataset from SOURCE and record it in the home.
 
     SOURCE is openmoji, fashion-mnist:FOLDER (IDX files), or a folder with pictures and a metadata.jsonl. An interrupted
-    import goes on where it stopped when it is started again with the same arguments.
+    import goes on where it stopped when it is started again with the same arguments. Items that were withdrawn (see
+    `groundswell data withdraw`) are left out.
     """
+    from infra.withdrawals import withdrawn_items
     from model_core.data.importing import import_dataset
     from pipelines.datasets import record_dataset
 
     home = invocation.open_home(create=True)
     actor = invocation.actor(home)
+    with home.database.read() as connection:
+        withheld = withdrawn_items(connection)
     names = [name.strip() for name in categories.split(",") if name.strip()] if categories else None
     with task_progress("importing") as progress:
-        import_dataset(source, out, size=size, categories=names, limit=limit, progress=progress)
+        import_dataset(source, out, size=size, categories=names, limit=limit, withheld=withheld, progress=progress)
     record_dataset(home, out.absolute(), actor=actor)
     _tell_dataset(invocation, out, {})
 
@@ -129,7 +135,7 @@ def _print_validation(outcome: "ValidationOutcome") -> None:
 @click.option("--split", type=click.Choice(["train", "holdout"]), help="Show this split only.")
 @pass_invocation
 def show(invocation: Invocation, folder: Path, output: Path | None, split: str | None) -> None:
-    """Write a contact sheet of the dataset in DIR, and print what is in it."""
+    """Write a contact sheet of the dataset in DIR, and print what is in it, and what of it was withdrawn."""
     from model_core.data.contact_sheet import write_contact_sheet
     from model_core.data.dataset import Dataset
 
@@ -174,12 +180,22 @@ def card(invocation: Invocation, subject: str, output: Path | None) -> None:
         click.echo(f"data card of {report.subject} written to {shown_path(output.absolute())}")
 
 
+command.add_command(withdraw)
+
+
 def _tell_dataset(invocation: Invocation, folder: Path, extra: dict[str, Path]) -> None:
     from components.store import artifact_digest
     from model_core.data.dataset import Dataset
 
     dataset = Dataset.open(folder)
-    document = {**describe_dataset(dataset), "digest": artifact_digest("dataset", folder), "folder": folder.absolute(), **extra}
+    withdrawn = withdrawn_rows(invocation, dataset)
+    document = {
+        **describe_dataset(dataset),
+        "digest": artifact_digest("dataset", folder),
+        "folder": folder.absolute(),
+        "withdrawn": withdrawn,
+        **extra,
+    }
     if invocation.as_json:
         echo_json(document)
         return
@@ -193,12 +209,15 @@ def _tell_dataset(invocation: Invocation, folder: Path, extra: dict[str, Path]) 
                 "pictures",
                 f"{document['image_size']}x{document['image_size']} pixels, {format_size(document['size_bytes'])} in all",
             ),
+            ("withdrawn", "not looked up: there is no home here" if withdrawn is None else f"{len(withdrawn):,}"),
+            ("left out", f"{left_out:,} withdrawn" if (left_out := document["num_withdrawn_left_out"]) else None),
             ("captions", f"{document['num_captions']:,} different"),
             ("licences", ", ".join(document["licences"])),
             ("attribution", document["attribution"]),
             *[(name.replace("_", " "), shown_path(path)) for name, path in extra.items()],
         ]
     )
+    print_withdrawn_rows(withdrawn or [])
     if document["labels"]:
         heading("Labels")
         rows = [(label, f"{count['train']:,}", f"{count['holdout']:,}") for label, count in document["labels"].items()]
@@ -207,6 +226,8 @@ def _tell_dataset(invocation: Invocation, folder: Path, extra: dict[str, Path]) 
 
 def describe_dataset(dataset: "Dataset") -> dict[str, Any]:
     """Returns the figures of a dataset."""
+    from model_core.data.importing import WITHHELD_OPTION
+
     columns = dataset.columns
     counts = Counter(zip(columns["label"], columns["split"], strict=True))
     return {
@@ -215,6 +236,7 @@ def describe_dataset(dataset: "Dataset") -> dict[str, Any]:
         "num_items": len(dataset),
         "num_train": len(dataset.rows("train")),
         "num_holdout": len(dataset.rows("holdout")),
+        "num_withdrawn_left_out": dataset.info.options.get(WITHHELD_OPTION, 0),
         "num_captions": len({caption for caption in columns["caption"] if caption}),
         "num_without_caption": sum(not caption for caption in columns["caption"]),
         "labels": {label: {"train": counts[label, "train"], "holdout": counts[label, "holdout"]} for label in dataset.labels},

@@ -10,6 +10,7 @@ from groundswell.cli.context import Command, Invocation, pass_invocation
 from groundswell.cli.live import run_display
 from groundswell.cli.output import echo_facts, echo_json, echo_table, format_duration, heading, shown_path
 from groundswell.cli.sampling import sampling_options
+from groundswell.cli.withdrawn import warn_of_withdrawals
 from model_core.device import DeviceName
 from model_core.sampling.names import SamplerName
 
@@ -81,7 +82,8 @@ def command(
     """Make pictures with MODEL, which is name/version or name@alias.
 
     The model's package is verified first. Each picture's SHA-256, its seed, the model's digest and a salted commitment to the
-    prompt go into the ledger, so that `groundswell lineage FILE.png` leads back to the data; the prompt itself does not.
+    prompt go into the ledger, so that `groundswell lineage FILE.png` leads back to the data; the prompt itself does not. If items
+    of the data behind the model were withdrawn, a warning says so.
     """
     if (prompt is None) == (label is None):
         raise click.UsageError("name what to make: either --prompt TEXT or --label NAME")
@@ -89,6 +91,7 @@ def command(
 
     home = invocation.open_home()
     actor = invocation.actor(home)
+    warn_of_withdrawals(home, model, program=invocation.program)
     request = GenerateRequest(
         model=model,
         prompt=prompt,

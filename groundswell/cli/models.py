@@ -1,13 +1,16 @@
 """`groundswell models`: registered models, opened only after their digest and signature have been verified."""
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from governance.withdrawal import items_text
 from groundswell.cli.comparing import compare, flatten, show_value
 from groundswell.cli.context import Group, Invocation, pass_invocation
 from groundswell.cli.metrics import metric_rows, without_bounds
 from groundswell.cli.output import echo_facts, echo_json, echo_table, format_number, format_time, heading, printable, shorten
+from groundswell.cli.withdrawn import print_withdrawals, withdrawals_of
 
 if TYPE_CHECKING:
     from infra.home import Home
@@ -31,14 +34,17 @@ def command() -> None:
 def list_(invocation: Invocation) -> None:
     """List the registered versions of all models."""
     from infra.model_versions import list_versions, reconcile
+    from infra.withdrawal_reach import num_withdrawn_by_package
 
     home = invocation.open_home()
     versions = list_versions(home.database)
+    with home.database.read() as connection:
+        withdrawn = num_withdrawn_by_package(connection)
     differences = reconcile(home.database)
     if invocation.as_json:
         echo_json(
             {
-                "models": [_version_document(version) for version in versions],
+                "models": [_version_document(version, withdrawn.get(version.root_digest, 0)) for version in versions],
                 "unrecorded": list(differences.unrecorded),
                 "vanished": list(differences.vanished),
             }
@@ -47,21 +53,28 @@ def list_(invocation: Invocation) -> None:
     if not versions:
         click.echo("no models yet: `groundswell run training` registers the first")
     else:
-        rows = [
-            (
-                _name(version),
-                ", ".join(version.aliases),
-                version.root_digest[:_DIGEST_CHARACTERS],
-                format_time(version.created),
-                _best(version),
-            )
-            for version in versions
-        ]
-        echo_table(("model", "aliases", "digest", "registered (UTC)", "metrics"), rows)
+        _print_versions(versions, withdrawn)
     for name in differences.unrecorded:
         _warn(f"{name} is in MLflow but was never registered here, so it is refused")
     for name in differences.vanished:
         _warn(f"{name} is registered here but gone from MLflow")
+
+
+def _print_versions(versions: Sequence["ModelVersion"], withdrawn: Mapping[str, int]) -> None:
+    """Prints the table of versions; its column of withdrawn items is there only if a withdrawal reaches one of them."""
+    marks = [withdrawn.get(version.root_digest, 0) for version in versions]
+    rows = [
+        (
+            _name(version),
+            ", ".join(version.aliases),
+            version.root_digest[:_DIGEST_CHARACTERS],
+            format_time(version.created),
+            *([items_text(mark) if mark else ""] if any(marks) else []),
+            _best(version),
+        )
+        for version, mark in zip(versions, marks, strict=True)
+    ]
+    echo_table(("model", "aliases", "digest", "registered (UTC)", *(["withdrawn"] if any(marks) else []), "metrics"), rows)
 
 
 @command.command("show")
@@ -76,9 +89,16 @@ def show(invocation: Invocation, model: str, card: bool) -> None:
     """
     home = invocation.open_home()
     version, package = _open(home, model)
+    num_withdrawn, withdrawals = withdrawals_of(home, version)
     if invocation.as_json:
         echo_json(
-            {**_version_document(version), "verified": True, "config": dict(package.config), "model_card": package.model_card}
+            {
+                **_version_document(version, num_withdrawn),
+                "withdrawals": withdrawals,
+                "verified": True,
+                "config": dict(package.config),
+                "model_card": package.model_card,
+            }
         )
         return
     if card:
@@ -93,8 +113,10 @@ def show(invocation: Invocation, model: str, card: bool) -> None:
             ("location", version.location),
             ("registered", f"{format_time(version.created)} UTC"),
             ("run", version.run_id),
+            ("withdrawn", f"{items_text(num_withdrawn)} of its data" if num_withdrawn else None),
         ]
     )
+    print_withdrawals(withdrawals)
     heading("Configuration")
     echo_facts([(name, shorten(show_value(value))) for name, value in flatten(package.config).items()], indent="  ")
     if version.metrics:
@@ -176,7 +198,7 @@ def _best(version: "ModelVersion") -> str:
     return ", ".join(f"{name} {format_number(version.metrics[name])}" for name in names)
 
 
-def _version_document(version: "ModelVersion") -> dict[str, Any]:
+def _version_document(version: "ModelVersion", num_withdrawn: int) -> dict[str, Any]:
     return {
         "model": _name(version),
         "name": version.name,
@@ -189,6 +211,7 @@ def _version_document(version: "ModelVersion") -> dict[str, Any]:
         "aliases": list(version.aliases),
         "mlflow_model_id": version.mlflow_model_id,
         "created": version.created,
+        "withdrawn_items": num_withdrawn,
     }
 
 
