@@ -131,6 +131,7 @@ def test_generated_pictures_are_listed_with_their_digests(cli: Cli, home: Home, 
         return GenerateOutcome(run_id=RUN, model_version="emoji-dit/1", files=(file,), grid=Path("grid.png"), wall_s=2.0)
 
     monkeypatch.setattr("pipelines.generation.generate", generate)
+    monkeypatch.setattr("groundswell.cli.generate.warn_of_withdrawals", lambda *_, **__: None)
     arguments = ("generate", "emoji-dit/1", "--prompt", "a flag", "-n", 1, "--seed", 7, "--out", "pictures")
     arguments = (*arguments, "--batch-size", 2, "--device", "cpu")
     document = cli("--home", home.path, "--json", *arguments).document
@@ -152,6 +153,7 @@ def test_options_of_sampling_reach_the_request_where_they_are_given(
         raise BadSettingError("enough")
 
     monkeypatch.setattr("pipelines.generation.generate", generate)
+    monkeypatch.setattr("groundswell.cli.generate.warn_of_withdrawals", lambda *_, **__: None)
     given = ["--guidance-interval", 0.2, 0.8, "--guidance-rescale", 0.7, "--time-shift", 3, "--cache-interval", 2]
     cli("--home", home.path, "generate", "m/1", "--label", "a", "--out", "x", *given, "--eta", 0.5, "--ddpm-variance", "large")
     cli("--home", home.path, "generate", "m/1", "--label", "a", "--out", "x")
