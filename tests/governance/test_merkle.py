@@ -24,6 +24,38 @@ CT_ROOTS = [
     "ddb89be403809e325750d3d263cd78929c2942b7942a34b77e122c9594a74c8c",
     "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
 ]
+# Its proofs: leaf index (from 0) and size, or both sizes, and the path.
+CT_PATHS = {
+    (0, 8): [
+        "96a296d224f285c67bee93c30f8a309157f0daa35dc5b87e410b78630a09cfc7",
+        "5f083f0a1a33ca076a95279832580db3e0ef4584bdff1f54c8a360f50de3031e",
+        "6b47aaf29ee3c2af9af889bc1fb9254dabd31177f16232dd6aab035ca39bf6e4",
+    ],
+    (5, 8): [
+        "bc1a0643b12e4d2d7c77918f44e0f4f79a838b6cf9ec5b5c283e1f4d88599e6b",
+        "ca854ea128ed050b41b35ffc1b87b8eb2bde461e9e3b5596ece6b9d5975a0ae0",
+        "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
+    ],
+    (2, 3): ["fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125"],
+    (1, 5): [
+        "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
+        "5f083f0a1a33ca076a95279832580db3e0ef4584bdff1f54c8a360f50de3031e",
+        "bc1a0643b12e4d2d7c77918f44e0f4f79a838b6cf9ec5b5c283e1f4d88599e6b",
+    ],
+}
+CT_CONSISTENCY = {
+    (1, 1): [],
+    (1, 8): CT_PATHS[0, 8],
+    (6, 8): [
+        "0ebc5d3437fbe2db158b9f126a1d118e308181031d0a949f8dededebc558ef6a",
+        "ca854ea128ed050b41b35ffc1b87b8eb2bde461e9e3b5596ece6b9d5975a0ae0",
+        "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
+    ],
+    (2, 5): [
+        "5f083f0a1a33ca076a95279832580db3e0ef4584bdff1f54c8a360f50de3031e",
+        "bc1a0643b12e4d2d7c77918f44e0f4f79a838b6cf9ec5b5c283e1f4d88599e6b",
+    ],
+}
 LEAVES = [b"entry %d" % i for i in range(600)]
 
 
@@ -79,6 +111,15 @@ def test_roots_are_those_published_for_rfc_6962():
     for size, (leaf, root) in enumerate(zip(CT_LEAVES, CT_ROOTS, strict=True)):
         nodes.update(merkle.extend(size, [merkle.leaf_hash(leaf)], nodes))
         assert merkle.root_hash(size + 1, nodes).hex() == root
+
+
+def test_proofs_are_those_published_for_rfc_6962():
+    nodes = MemoryNodes()
+    nodes.update(merkle.extend(0, [merkle.leaf_hash(leaf) for leaf in CT_LEAVES], nodes))
+    for (index, size), path in CT_PATHS.items():
+        assert [step.hex() for step in merkle.inclusion_proof(index, size, nodes)] == path
+    for (first, second), path in CT_CONSISTENCY.items():
+        assert [step.hex() for step in merkle.consistency_proof(first, second, nodes)] == path
 
 
 def test_roots_equal_the_reference_for_sizes_0_to_130():
