@@ -87,14 +87,19 @@ def show(invocation: Invocation, model: str, card: bool) -> None:
     Every file's digest and the package's signature are verified before a byte is parsed; if one does not hold, the exit
     code is 4.
     """
+    from infra.attestations import statements_about
+
     home = invocation.open_home()
     version, package = _open(home, model)
     num_withdrawn, withdrawals = withdrawals_of(home, version)
+    with home.database.read() as connection:
+        statements = statements_about(connection, version.subject)
     if invocation.as_json:
         echo_json(
             {
                 **_version_document(version, num_withdrawn),
                 "withdrawals": withdrawals,
+                "statements": [{"digest": digest, "kind": kind, "signer": signer} for digest, kind, signer in statements],
                 "verified": True,
                 "config": dict(package.config),
                 "model_card": package.model_card,
@@ -113,6 +118,7 @@ def show(invocation: Invocation, model: str, card: bool) -> None:
             ("location", version.location),
             ("registered", f"{format_time(version.created)} UTC"),
             ("run", version.run_id),
+            *((kind, f"signed with {signer}, SHA-256 {digest[:16]}") for digest, kind, signer in statements),
             ("withdrawn", f"{items_text(num_withdrawn)} of its data" if num_withdrawn else None),
         ]
     )

@@ -62,6 +62,9 @@ def test_a_models_bundle_convinces_with_the_key_alone(home: Path, trained: Train
     refused = check(verifier, bundle, "--key", home / "keys" / "public" / "log.pem")
     assert refused.returncode == 4
     assert "MODEL_CARD.md is not the file that was exported" in refused.stderr
+    shown = call(home, "models", "show", version)
+    assert "provenance" in shown.stdout
+    assert "signed with package-signing" in shown.stdout
     verified = call(home, "audit", "verify")
     assert verified.exit_code == 0, verified.stdout + verified.stderr
 
