@@ -26,7 +26,9 @@ _REGISTERING = "register_model"
 
 
 def attest_run(uow: UnitOfWork, keys: Keys, run: RunRow, steps: list[StepRow]) -> str | None:
-    """Signs and records the provenance of the model version that a run has registered.
+    """Signs and records the provenance of the model version that a run has registered, or found registered but not signed for.
+
+    The latter happens where the run that registered it died before its end.
 
     Args:
         uow: The unit of work that records the run's end.
@@ -35,18 +37,21 @@ def attest_run(uow: UnitOfWork, keys: Keys, run: RunRow, steps: list[StepRow]) -
         steps: Its steps.
 
     Returns:
-        The statement's digest; None where the run registered nothing new.
+        The statement's digest; None where there was nothing to sign for.
 
     Raises:
         BadSettingError: The package-signing key cannot be used.
     """
-    registering = next((step for step in steps if step.step == _REGISTERING and step.status == "completed"), None)
-    if registering is None or "version" not in registering.record.get("facts", {}):
+    registering = next((step for step in steps if step.step == _REGISTERING and step.status in {"completed", "reused"}), None)
+    facts = registering.record.get("facts", {}) if registering else {}
+    if registering is None or "version" not in facts:
+        return None
+    subject = f"model-version:{facts['name']}/{facts['version']}"
+    if any(kind == PROVENANCE for _, kind, _ in statements_about(uow.connection, subject)):
         return None
     statement = provenance_statement(_making(run, steps, registering, builder=key_name(keys.log_public_key()), ended=uow.time))
     envelope = sign_statement(statement, keys.private_path(PACKAGE_KEY))
     digest = hashlib.sha256(envelope.encode()).hexdigest()
-    subject = f"model-version:{statement['subject'][0]['name']}"
     uow.connection.execute(
         attestations.insert().values(
             digest=digest,

@@ -15,7 +15,7 @@ from infra.settings import Settings
 from infra.tables import attestations, steps
 
 RUN = "00000000-0000-4000-8000-000000000001"
-FAILURE = StepError(diagnosis="x")
+OTHER = "00000000-0000-4000-8000-000000000002"
 SUBJECT = "model-version:emoji-dit/1"
 RECORD = {
     "config": {"rate": 0.5},
@@ -37,14 +37,14 @@ def home(database_url, tmp_path, monkeypatch):
     home.database.close()
 
 
-def run(home, *, status="completed", step_status="completed", error=None):
+def run(home, run_id=RUN, *, status="completed", step_status="completed", error=None):
     params = {"data": {"source": "/home/ada/pictures"}}
-    begin_run(home, run_id=RUN, pipeline="training", runner="subprocess", params=params, actor="system")
+    begin_run(home, run_id=run_id, pipeline="training", runner="subprocess", params=params, actor="system")
     with home.database.unit_of_work() as uow:
-        row = {"run_id": RUN, "step": "register_model", "status": step_status, "fingerprint": "1" * 64, "started": uow.time}
+        row = {"run_id": run_id, "step": "register_model", "status": step_status, "fingerprint": "1" * 64, "started": uow.time}
         uow.connection.execute(steps.insert().values(**row, record=canonical_text(RECORD, floats=True)))
-        uow.append(f"step.{step_status}", f"step:{RUN}/register_model", {}, run_id=RUN)
-    end_run(home, run_id=RUN, status=status, error=error)
+        uow.append(f"step.{step_status}", f"step:{run_id}/register_model", {}, run_id=run_id)
+    end_run(home, run_id=run_id, status=status, error=error)
 
 
 def stored(home):
@@ -74,17 +74,18 @@ def test_it_names_no_person_no_path_and_no_host(home):
     assert not any(word in payload for word in ("/home", "laptop", "pictures"))
 
 
-@pytest.mark.parametrize(
-    ("status", "step_status", "error"),
-    [
-        ("completed", "reused", None),
-        ("failed", "completed", StepError(diagnosis="x")),
-        ("failed", "failed", StepError(diagnosis="x")),
-    ],
-)
-def test_a_run_that_registers_nothing_or_fails_leaves_none(home, status, step_status, error):
-    run(home, status=status, step_status=step_status, error=error)
+@pytest.mark.parametrize("step_status", ["completed", "failed"])
+def test_a_run_that_fails_leaves_none_and_the_next_one_makes_up_for_it(home, step_status):
+    run(home, status="failed", step_status=step_status, error=StepError(diagnosis="x"))
     assert stored(home) == []
+    run(home, OTHER, step_status="reused")
+    assert [row["run_id"] for row in stored(home)] == [OTHER]
+
+
+def test_a_version_that_is_signed_for_gets_no_second_statement(home):
+    run(home)
+    run(home, OTHER, step_status="reused")
+    assert [row["run_id"] for row in stored(home)] == [RUN]
 
 
 def test_a_statement_that_was_changed_or_is_gone_is_found(home):
