@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, NoReturn
 
 import rfc8785
 
@@ -10,6 +10,7 @@ from governance.errors import BadRecordError, IntegrityError
 
 MAX_INTEGER = 2**53 - 1
 MAX_DEPTH = 64
+_PLAIN_DIGITS = len(str(MAX_INTEGER)) - 1
 
 
 def canonical_json(value: Any, *, floats: bool = False) -> bytes:
@@ -24,7 +25,8 @@ def canonical_json(value: Any, *, floats: bool = False) -> bytes:
             key that is no string, a lone surrogate, another type, or too deep a nesting.
     """
     try:
-        return rfc8785.dumps(_checked(value, floats=floats, path="$", depth=0))
+        checked = _checked(value, floats=floats, path="$", depth=0)
+        return (None if floats else _plain_form(checked)) or rfc8785.dumps(checked)
     except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
         raise BadRecordError(f"a record has no canonical JSON form: {error}") from error
 
@@ -66,6 +68,8 @@ def parse_canonical(data: bytes, *, floats: bool = False) -> Any:
         IntegrityError: The bytes are not UTF-8, not JSON, or not canonical (spaces, key order, duplicate keys, floats,
             large integers, needless escapes).
     """
+    if (value := _parse_plain(data)) is not None:
+        return value
     try:
         value = json.loads(data.decode(), parse_constant=_refuse_constant)
         rendered = canonical_json(value, floats=floats)
@@ -93,8 +97,46 @@ def _checked(value: Any, *, floats: bool, path: str, depth: int) -> Any:
     return value
 
 
-def _refuse_constant(name: str) -> Any:
+def _parse_plain(data: bytes) -> Any:
+    """Parses canonical JSON of the plain kind that nearly all records are; None for everything else.
+
+    The standard library's encoder, sorted and without spaces, writes RFC 8785 for values without floats whose keys and texts are
+    ASCII: the order of keys is that of their UTF-16 then, and both escape the same characters in the same way. Where it gives
+    back the bytes that were read, they are canonical. It is written in C, and so several times as fast as a check in Python.
+    """
+    if not data.isascii() or data.count(b"{") + data.count(b"[") > MAX_DEPTH:
+        return None
+    text = data.decode("ascii")
+    try:
+        value = _PLAIN_DECODER.decode(text)
+        return value if _PLAIN_ENCODER.encode(value) == text else None
+    except (ValueError, RecursionError):
+        return None
+
+
+def _plain_form(value: Any) -> bytes | None:
+    """Returns the canonical form of a checked value without floats if that is ASCII, see `_parse_plain`; otherwise None."""
+    try:
+        text = _PLAIN_ENCODER.encode(value)
+    except TypeError:
+        return None
+    return text.encode() if text.isascii() else None
+
+
+def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+def _plain_integer(digits: str) -> int:
+    if len(digits) > _PLAIN_DIGITS:
+        raise ValueError(f"{digits} may be too large")
+    return int(digits)
+
+
+_PLAIN_DECODER = json.JSONDecoder(parse_float=_refuse_constant, parse_int=_plain_integer, parse_constant=_refuse_constant)
+_PLAIN_ENCODER = json.JSONEncoder(
+    ensure_ascii=False, check_circular=False, allow_nan=False, sort_keys=True, separators=(",", ":")
+)
 
 
 def _one_line(error: BaseException) -> str:

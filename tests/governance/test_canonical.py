@@ -4,6 +4,7 @@ import hashlib
 import json
 
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -97,3 +98,48 @@ def test_a_float_read_back_from_its_canonical_form_has_the_same_decimal(value):
 
 def test_digest_is_the_sha256_of_the_form():
     assert canonical_digest({"b": 1, "a": 2}) == hashlib.sha256(b'{"a":2,"b":1}').hexdigest()
+
+
+@given(VALUES)
+def test_the_quick_way_writes_and_reads_what_the_library_does(value):
+    expected = rfc8785.dumps(value)
+    assert canonical_json(value) == expected
+    assert parse_canonical(expected) == value
+
+
+@given(st.data())
+def test_a_changed_byte_is_taken_only_where_the_library_writes_it_too(data):
+    sound = bytearray(canonical_json(data.draw(VALUES)))
+    sound[data.draw(st.integers(0, len(sound) - 1))] = data.draw(
+        st.sampled_from(b'0123456789-+.eE"\\/{}[]:, \n\tabtrunflse\x00\x7f')
+    )
+    try:
+        value = parse_canonical(bytes(sound))
+    except IntegrityError:
+        return
+    assert rfc8785.dumps(value) == bytes(sound)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "9007199254740991",
+        "-9007199254740991",
+        "999999999999999",
+        '"\x7f"',
+        '"\\u001f"',
+        '{"a":1,"b":[true,null]}',
+        "[" * 64 + "]" * 64,
+    ],
+)
+def test_borders_of_the_quick_way_are_taken(text):
+    assert canonical_json(parse_canonical(text.encode())) == text.encode()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["9007199254740992", "-0", "1.0", "1e2", "00", '{"b":1,"a":1}', '{"a":1,"a":1}', '"\\u007f"', '"\\/"', '"\\ud83d\\ude00"'],
+)
+def test_borders_of_the_quick_way_are_refused(text):
+    with pytest.raises(IntegrityError):
+        parse_canonical(text.encode())
