@@ -102,6 +102,7 @@ class Recorder:
     def __init__(self, context: StepContext) -> None:
         self._context = context
         self._began = time.monotonic()
+        self._started = ""
 
     def started(self) -> None:
         """Records that the step has started; a retried step starts anew."""
@@ -119,6 +120,9 @@ class Recorder:
                 )
             )
             self._event(uow, "START")
+            details = {"fingerprint": context.fingerprint, "lineage": uow.lineage(), "started": uow.time}
+            uow.append("step.started", context.subject, details, run_id=context.run_id)
+            self._started = uow.time
 
     def completed(self, result: StepResult, *, mlflow_run_id: str | None) -> None:
         """Records the outputs and that the step has completed."""
@@ -127,15 +131,22 @@ class Recorder:
             self._end(uow, "completed", record=record, work_s=result.work_s, mlflow_run_id=mlflow_run_id)
             for reference in result.outputs.values():
                 self._insert_artifact(uow, reference, facts=result.report.facts)
-            self._append(uow, "step.completed", record)
             self._event(uow, "COMPLETE", record=record)
+            self._append(
+                uow,
+                "step.completed",
+                record,
+                facts_digest=canonical_digest(dict(result.report.facts), floats=True),
+                mlflow_run_id=mlflow_run_id,
+                work_s=result.work_s,
+            )
 
     def reused(self, record: Mapping[str, Any]) -> None:
         """Records that an earlier result was verified and reused."""
         with self._context.home.database.unit_of_work() as uow:
             self._end(uow, "reused", record=record, work_s=0.0)
-            self._append(uow, "step.reused", record)
             self._event(uow, "COMPLETE", record=record, reused=True)
+            self._append(uow, "step.reused", record, mlflow_run_id=None, work_s=0.0)
 
     def tampered(self, problems: list[str], kept: Path) -> None:
         """Records that a cached output was not what it was recorded to be, and where it is kept."""
@@ -147,10 +158,15 @@ class Recorder:
     def failed(self, status: str, problem: StepError) -> None:
         """Records that the step has failed or was interrupted."""
         with self._context.home.database.unit_of_work() as uow:
-            self._end(uow, status, error=problem.to_json(), work_s=time.monotonic() - self._began)
-            details = {"exit_code": problem.exit_code, "fingerprint": self._context.fingerprint}
-            uow.append(f"step.{status}", self._context.subject, details, run_id=self._context.run_id)
+            work_s = time.monotonic() - self._began
+            self._end(uow, status, error=problem.to_json(), work_s=work_s)
             self._event(uow, "ABORT" if status == "interrupted" else "FAIL", error=problem.diagnosis)
+            details = {
+                **self._ending(uow, work_s=work_s, mlflow_run_id=None),
+                "error_digest": problem.digest,
+                "exit_code": problem.exit_code,
+            }
+            uow.append(f"step.{status}", self._context.subject, details, run_id=self._context.run_id)
 
     def _end(self, uow: "UnitOfWork", status: str, *, record: Mapping[str, Any] | None = None, **values: Any) -> None:
         context = self._context
@@ -158,11 +174,32 @@ class Recorder:
         text = canonical_text(record, floats=True) if record is not None else None
         uow.connection.execute(steps.update().where(key).values(status=status, ended=uow.time, record=text, **values))
 
-    def _append(self, uow: "UnitOfWork", action: str, record: Mapping[str, Any]) -> None:
+    def _ending(self, uow: "UnitOfWork", *, work_s: float, mlflow_run_id: str | None) -> dict[str, Any]:
+        """Returns what an entry says of a step's end, however it ended."""
+        return {
+            "ended": uow.time,
+            "fingerprint": self._context.fingerprint,
+            "lineage": uow.lineage(),
+            "mlflow_run_id": mlflow_run_id,
+            "started": self._started,
+            "work_s": decimals(work_s),
+        }
+
+    def _append(
+        self,
+        uow: "UnitOfWork",
+        action: str,
+        record: Mapping[str, Any],
+        *,
+        work_s: float,
+        mlflow_run_id: str | None,
+        **more: str,
+    ) -> None:
         context = self._context
         details = {
+            **self._ending(uow, work_s=work_s, mlflow_run_id=mlflow_run_id),
+            **more,
             "code_digest": context.code_digest,
-            "fingerprint": context.fingerprint,
             "inputs": {name: reference.subject for name, reference in context.inputs.items()},
             "metrics": decimals(dict(record["metrics"])),
             "outputs": {name: f"{reference['kind']}:{reference['digest']}" for name, reference in record["outputs"].items()},

@@ -4,6 +4,7 @@ Every unit of work takes the write lock first (``BEGIN IMMEDIATE``; on PostgreSQ
 its ledger entries their indices under that lock, and holds it to the commit. Rows and entries commit together or not at all.
 """
 
+import hashlib
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -49,6 +50,7 @@ class UnitOfWork:
         self._clock = clock
         self._token_bytes = token_bytes
         self._pending: list[tuple[LedgerEntry, bytes]] = []
+        self._events: list[tuple[int, str]] = []
 
     @property
     def size(self) -> int:
@@ -95,8 +97,36 @@ class UnitOfWork:
         self.connection.execute(insert(commitments).values(commitment=digest, salt=salt.hex(), value=value))
         return digest
 
+    def note_event(self, event_id: int, text: str) -> None:
+        """Notes a lineage event that was stored, in the order of ids, for the entry that speaks of it."""
+        self._events.append((event_id, text))
+
+    def lineage(self) -> dict[str, Any]:
+        """Returns the detail ``lineage`` of an entry: which lineage events were stored since it was last asked for.
+
+        Raises:
+            ValueError: None was.
+        """
+        if not self._events:
+            raise ValueError("no lineage event was stored")
+        lines = "".join(f"{text}\n" for _, text in self._events)
+        (first, _), (last, _) = self._events[0], self._events[-1]
+        statement = {
+            "first": first,
+            "last": last,
+            "num_events": len(self._events),
+            "sha256": hashlib.sha256(lines.encode()).hexdigest(),
+        }
+        self._events.clear()
+        return statement
+
     def flush(self) -> None:
-        """Writes the entries appended so far; done by the commit, and needed before only to read them back."""
+        """Writes the entries appended so far; done by the commit, and needed before only to read them back.
+
+        Lineage events of which no entry speaks yet get one.
+        """
+        if self._events:
+            self.append("lineage.recorded", "lineage", {"lineage": self.lineage()})
         if not self._pending:
             return
         rows = [

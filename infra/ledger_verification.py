@@ -1,6 +1,6 @@
 """Checks everything that the database says against the ledger, and the ledger against itself and its signed heads."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +10,12 @@ from sqlalchemy import Connection, func, select
 from governance import merkle
 from governance.checkpoint import Checkpoint, verify_checkpoint
 from governance.errors import IntegrityError
-from governance.ledger import SALT_BYTES, LedgerEntry, commitment, parse_entry
+from governance.ledger import LedgerEntry, parse_entry
 from governance.merkle import Coordinate
 from infra.anchors import Anchor
 from infra.database import Database
 from infra.record_verification import RecordChecker
-from infra.tables import commitments, ledger_checkpoints, ledger_entries, ledger_head, ledger_nodes
+from infra.tables import ledger_checkpoints, ledger_entries, ledger_head, ledger_nodes
 
 _BATCH = 1024
 _MAX_PROBLEMS = 100
@@ -96,7 +96,7 @@ class _Verification:
         self._progress = progress
         self._problems: list[str] = []
         self._peaks: list[tuple[int, bytes]] = []
-        self._records = RecordChecker()
+        self._records = RecordChecker(connection)
         self._num_checkpoints = 0
         self._anchors: dict[int, list[Anchor]] = {}
         for anchor in anchors:
@@ -108,13 +108,11 @@ class _Verification:
         checkpoints = self._check_signatures()
         count = self._check_entries(size, checkpoints)
         self._check_num_nodes(count)
-        for checkpoint_size in sorted(checkpoints):
-            if checkpoint_size > count:
-                self._say(f"a checkpoint of {checkpoint_size} entries is signed, the ledger has {count}: entries are gone")
+        for beyond in sorted(checkpoint_size for checkpoint_size in checkpoints if checkpoint_size > count):
+            self._say(f"a checkpoint of {beyond} entries is signed, the ledger has {count}: entries are gone")
         for anchor in (anchor for size in sorted(self._anchors) if size > count for anchor in self._anchors[size]):
             self._say(f"anchor {anchor.source} is of {anchor.size} entries, the ledger has {count}: entries are gone")
-        self._check_commitments()
-        for problem in self._records.problems(self._connection):
+        for problem in self._records.problems():
             self._say(problem)
         return VerifyReport(
             ok=not self._problems,
@@ -161,15 +159,16 @@ class _Verification:
             found[size] = checkpoint
         return found
 
-    def _check_entries(self, size: int, checkpoints: dict[int, Checkpoint]) -> int:
+    def _check_entries(self, size: int, checkpoints: Mapping[int, Checkpoint]) -> int:
         columns = ledger_entries.c
         query = select(columns.index.label("position"), columns.entry, columns.action, columns.subject, columns.run_id)
-        done, last = 0, -1
+        query = query.order_by(columns.index).limit(_BATCH)
+        done = 0
         self._check_root(0, checkpoints)
-        while rows := self._connection.execute(query.where(columns.index > last).order_by(columns.index).limit(_BATCH)).all():
+        rows = self._connection.execute(query).all()
+        while rows:
             first, computed = done, dict[Coordinate, bytes]()
             for row in rows:
-                last = row.position
                 if row.position != done:
                     self._say(f"entry {done} is missing, the next is {row.position}")
                     return done
@@ -179,13 +178,16 @@ class _Verification:
                 done += 1
                 self._check_root(done, checkpoints)
             self._check_nodes(first, done, computed)
+            for problem in self._records.flush():
+                self._say(problem)
             if self._progress is not None:
                 self._progress(done, size)
+            rows = self._connection.execute(query.where(columns.index >= done)).all()
         if done != size:
             self._say(f"the ledger's head says {size} entries, there are {done}")
         return done
 
-    def _check_root(self, size: int, checkpoints: dict[int, Checkpoint]) -> None:
+    def _check_root(self, size: int, checkpoints: Mapping[int, Checkpoint]) -> None:
         checkpoint, anchors = checkpoints.get(size), self._anchors.get(size, ())
         if checkpoint is None and not anchors:
             return
@@ -238,14 +240,3 @@ class _Verification:
         found = self._connection.execute(select(func.count()).select_from(ledger_nodes)).scalar_one()
         if found != merkle.num_nodes(count):
             self._say(f"the tree over {count} entries has {merkle.num_nodes(count)} nodes, {found} are stored")
-
-    def _check_commitments(self) -> None:
-        columns = commitments.c
-        for digest, salt, value in self._connection.execute(select(columns.commitment, columns.salt, columns.value)):
-            try:
-                raw = bytes.fromhex(salt)
-                holds = len(raw) == SALT_BYTES and raw.hex() == salt and commitment(value, raw) == digest
-            except (ValueError, TypeError, AttributeError):
-                holds = False
-            if not holds:
-                self._say(f"commitment {digest!s:.16}: the text kept for it is not the one that was committed to")

@@ -16,7 +16,7 @@ _BATCH = 500
 
 
 def record_event(uow: UnitOfWork, event: Mapping[str, Any]) -> None:
-    """Stores an event, and the edges that it states and no earlier event did.
+    """Stores an event, and the edges that it states and no earlier event did; an entry of the unit of work will speak of it.
 
     Args:
         uow: The unit of work whose other rows the event describes.
@@ -34,6 +34,7 @@ def record_event(uow: UnitOfWork, event: Mapping[str, Any]) -> None:
         "event": json.dumps(event, sort_keys=True, separators=(",", ":"), ensure_ascii=False),
     }
     event_id = uow.connection.execute(insert(lineage_events).values(row)).inserted_primary_key[0]  # type: ignore[index]
+    uow.note_event(event_id, row["event"])
     if not edges:
         return
     dialect_insert = postgresql_insert if uow.connection.dialect.name == "postgresql" else sqlite_insert

@@ -191,6 +191,7 @@ class MlflowRegistry:
                 "inputs": dict(inputs),
                 "metrics": decimals(dict(metrics)),
                 "mlflow_model_id": stored.model_id,
+                "created": uow.time,
             }
             uow.append(
                 "model.registered", f"model-version:{name}/{stored.version}", details, actor=self._actor, run_id=self._run_id

@@ -2,230 +2,271 @@
 
 An entry's subject names a row; those keys of its details that are columns of the row must be equal to it. For a column that
 holds JSON, ``<column>_digest`` may stand in its place: the digest of its canonical form. Later entries overrule earlier ones.
+What entries of earlier releases did not say yet is not asked of them.
 """
 
-import json
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection, select
 
-from governance.canonical import canonical_digest, decimals
+from governance.canonical import canonical_digest
 from governance.dsse import key_id
-from governance.errors import BadRecordError
 from governance.ledger import LedgerEntry
+from infra.asset_verification import ACTION as ASSET_GENERATED
+from infra.asset_verification import AssetChecker
 from infra.attestations import statement_problems
-from infra.tables import artifacts, assets, attestations, identities, model_versions, runs, steps, withdrawals
+from infra.commitment_verification import CommitmentChecker
+from infra.lineage_verification import LineageChecker
+from infra.record_comparison import Described, Key, all_rows, parsed, same, shown
+from infra.tables import artifacts, attestations, identities, model_versions, runs, steps, withdrawals
 
 _RUN_STATUS = {"run.started": "running", "run.completed": "completed", "run.failed": "failed", "run.interrupted": "interrupted"}
-_DIGEST = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])", re.ASCII)
+_RUN_END = {"ended", "error", "error_digest", "overhead_s"}
+_RUN_NOT_ENDED = dict.fromkeys(("ended", "error", "overhead_s"))
+_DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_SUBJECT = re.compile(r"(?<![a-z0-9_-])[a-z][a-z0-9_-]*:[0-9a-f]{64}(?![0-9a-f])", re.ASCII)
 _VERSION = re.compile(r"model-version:(?P<name>.+)/(?P<version>[1-9][0-9]{0,17})", re.ASCII | re.DOTALL)
-_BATCH = 1000
 
-Key = tuple[Any, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Described:
-    """A table whose rows the ledger describes.
-
-    Attributes:
-        table: The table.
-        noun: What a row is, for a problem's line.
-        columns: Columns that entries may describe.
-    """
-
-    table: Table
-    noun: str
-    columns: frozenset[str]
-
-    def key(self, row: Mapping[str, Any]) -> Key:
-        return tuple(row[column.name] for column in self.table.primary_key.columns)
-
-
-_RUNS = _Described(table=runs, noun="run", columns=frozenset({"pipeline", "status", "runner", "params", "actor"}))
-_STEPS = _Described(table=steps, noun="step", columns=frozenset({"status", "fingerprint", "record"}))
-_VERSIONS = _Described(
+_RUNS = Described(
+    table=runs,
+    noun="run",
+    columns=frozenset({"pipeline", "status", "runner", "params", "actor", "started", "ended", "error", "overhead_s"}),
+)
+_STEPS = Described(
+    table=steps,
+    noun="step",
+    columns=frozenset({"status", "fingerprint", "record", "started", "ended", "work_s", "error", "mlflow_run_id"}),
+)
+_VERSIONS = Described(
     table=model_versions,
     noun="model version",
-    columns=frozenset({"root_digest", "run_id", "metrics", "inputs", "mlflow_model_id", "location"}),
+    columns=frozenset({"root_digest", "run_id", "metrics", "inputs", "mlflow_model_id", "location", "created"}),
 )
-_ASSETS = _Described(
-    table=assets,
-    noun="asset",
-    columns=frozenset({"model_name", "model_version", "root_digest", "seed", "condition_commitment", "file_name"}),
-)
-_IDENTITIES = _Described(
+_IDENTITIES = Described(
     table=identities,
     noun="identity",
     columns=frozenset({"name_commitment", "role", "public_key_pem", "created", "revoked"}),
 )
-_ATTESTATIONS = _Described(
+_ATTESTATIONS = Described(
     table=attestations,
     noun="attestation",
-    columns=frozenset({"kind", "subject", "run_id", "signer", "envelope"}),
+    columns=frozenset({"kind", "subject", "run_id", "signer", "envelope", "created"}),
 )
-_WITHDRAWALS = _Described(table=withdrawals, noun="withdrawal", columns=frozenset({"reason_commitment", "actor", "created"}))
-_Said = tuple[_Described, Key, Mapping[str, Any]]
+_WITHDRAWALS = Described(table=withdrawals, noun="withdrawal", columns=frozenset({"reason_commitment", "actor", "created"}))
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
+class _Said:
+    """What an entry says of a row.
+
+    Attributes:
+        table: The row's table.
+        key: The row's key.
+        values: What it says, by column.
+        overrules: Columns of which nothing holds any longer that was said before; all of them where None.
+    """
+
+    table: Described
+    key: Key
+    values: Mapping[str, Any]
+    overrules: frozenset[str] | None = frozenset()
+
+
 class RecordChecker:
-    """Gathers what the entries say, in order, and compares the tables with it."""
+    """Gathers what the entries say, in order, and compares the tables with it.
 
-    _expected: dict[str, dict[Key, dict[str, Any]]] = field(default_factory=dict)
-    _artifacts: dict[Key, dict[str, Any]] = field(default_factory=dict)
-    _mentioned: set[str] = field(default_factory=set)
-    _keys: dict[str, str] = field(default_factory=dict)
+    Args:
+        connection: A connection in the transaction that is verified.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._expected: dict[str, dict[Key, dict[str, Any]]] = {}
+        self._artifacts: dict[Key, dict[str, Any]] = {}
+        self._recorded = {f"{kind}:{digest}" for kind, digest in connection.execute(select(artifacts.c.kind, artifacts.c.digest))}
+        self._mentioned: set[str] = set()
+        self._keys: dict[str, str] = {}
+        self._assets = AssetChecker(connection)
+        self._commitments = CommitmentChecker(connection)
+        self._lineage = LineageChecker(connection)
 
     def note(self, entry: LedgerEntry) -> Iterator[str]:
         """Takes in an entry; yields what is wrong with it by itself."""
-        self._mentioned.update(_digests(entry.details))
-        kind, _, rest = entry.subject.partition(":")
-        if kind in {"key", "identity"} and isinstance(pem := entry.details.get("public_key_pem"), str):
+        self._commitments.note(entry)
+        self._lineage.note(entry)
+        pem = entry.details.get("public_key_pem")
+        if entry.subject.startswith(("key:", "identity:")) and isinstance(pem, str):
             self._keys[key_id(pem)] = pem
+        if entry.action == ASSET_GENERATED:
+            self._assets.note(entry)
+            return
+        self._mentioned.update(subject for subject in _subjects(entry) if subject in self._recorded)
         if entry.action == "model.registered" and not _VERSION.fullmatch(entry.subject):
             yield f"{entry.subject!r:.80} is no model version"
             return
-        for described, key, details in _said_by(entry, kind, rest):
-            self._expect(described, key, details)
-        if entry.action.endswith(".imported"):
-            self._mentioned.update(_digests(rest))
-            self._artifacts.setdefault((rest, kind), {}).update(entry.details)
-        if entry.action == "step.completed":
-            self._note_outputs(entry.details.get("outputs"))
+        for said in _said_by(entry):
+            self._expect(said)
+        for key, values in _artifacts_by(entry):
+            self._artifacts.setdefault(key, dict(values))
 
-    def problems(self, connection: Connection) -> Iterator[str]:
-        """Yields every way in which the tables differ from what the entries said."""
-        for described in (_RUNS, _STEPS, _VERSIONS, _ASSETS, _IDENTITIES, _ATTESTATIONS, _WITHDRAWALS):
-            expected = self._expected.get(described.table.name, {})
-            yield from _compare(connection, described, expected)
-        yield from self._compare_artifacts(connection)
-        yield from statement_problems(connection, self._keys)
+    def flush(self) -> Iterator[str]:
+        """Compares what need not wait for later entries, so that memory stays bounded; yields what is wrong."""
+        yield from self._assets.flush()
+        self._commitments.flush()
 
-    def _note_outputs(self, outputs: Any) -> None:
-        for output in outputs.values() if isinstance(outputs, dict) else ():
-            if isinstance(output, str):
-                kind, _, digest = output.partition(":")
-                self._artifacts.setdefault((digest, kind), {})
+    def problems(self) -> Iterator[str]:
+        """Yields every way in which the tables differ from what the entries said; to be asked at the end."""
+        for described in (_RUNS, _STEPS, _VERSIONS):
+            yield from self._compare(described)
+        yield from self._assets.problems()
+        for described in (_IDENTITIES, _ATTESTATIONS, _WITHDRAWALS):
+            yield from self._compare(described)
+        yield from self._compare_artifacts()
+        yield from self._commitments.problems()
+        yield from self._lineage.problems()
+        yield from statement_problems(self._connection, self._keys)
 
-    def _expect(self, described: _Described, key: Key, details: Mapping[str, Any]) -> None:
-        rows = self._expected.setdefault(described.table.name, {})
-        rows.setdefault(key, {}).update(
-            {
-                name: value
-                for name, value in details.items()
-                if name.removesuffix("_digest") in described.columns or name in described.columns
-            }
-        )
+    def _expect(self, said: _Said) -> None:
+        known = self._expected.setdefault(said.table.table.name, {}).setdefault(said.key, {})
+        for column in list(known) if said.overrules is None else said.overrules:
+            known.pop(column, None)
+        known.update(said.table.said(said.values))
 
-    def _compare_artifacts(self, connection: Connection) -> Iterator[str]:
+    def _compare(self, described: Described) -> Iterator[str]:
+        expected = self._expected.get(described.table.name, {})
+        missing = dict.fromkeys(expected)
+        for row in all_rows(self._connection, described.table):
+            key = described.key(row)
+            if described is _ATTESTATIONS and hashlib.sha256(str(row["envelope"]).encode()).hexdigest() != row["digest"]:
+                yield f"{described.name(key)}: its envelope is another"
+            if key not in expected:
+                if not (described is _STEPS and self._is_unsaid(row)):
+                    yield f"{described.name(key)} has a row but no entry"
+                continue
+            missing.pop(key, None)
+            yield from described.differences(row, expected[key])
+        for key in missing:
+            yield f"{described.name(key)} has an entry but no row"
+
+    def _is_unsaid(self, step: Mapping[str, Any]) -> bool:
+        """Says whether a step is one of an earlier release, which had no entry before the step's end."""
+        run = self._expected.get(runs.name, {}).get((step["run_id"],), {"started": None})
+        return step["status"] == "running" and "started" not in run
+
+    def _compare_artifacts(self) -> Iterator[str]:
         missing = dict.fromkeys(self._artifacts)
-        for row in _rows(connection, artifacts):
+        for row in all_rows(self._connection, artifacts):
             key = (row["digest"], row["kind"])
             name = f"artifact {row['kind']}:{row['digest']}"
-            if key not in self._artifacts and row["digest"] not in self._mentioned:
+            if key not in self._artifacts and f"{row['kind']}:{row['digest']}" not in self._mentioned:
                 yield f"{name} has a row but no entry"
             missing.pop(key, None)
-            try:
-                facts = json.loads(row["facts"])
-            except (ValueError, TypeError):
-                yield f"{name}: its facts are no JSON"
-                continue
-            for fact, value in self._artifacts.get(key, {}).items():
-                if isinstance(facts, dict) and fact in facts and not _same(facts[fact], value):
-                    yield f"{name}: {fact} is {_shown(facts[fact])}, the ledger says {_shown(value)}"
+            for problem in _artifact_differences(row, self._artifacts.get(key, {})):
+                yield f"{name}: {problem}"
         for digest, kind in missing:
             yield f"artifact {kind}:{digest} has an entry but no row"
 
 
-def _said_by(entry: LedgerEntry, kind: str, rest: str) -> list[_Said]:
-    """Returns the rows that an entry describes, and what it says of them."""
+def _said_by(entry: LedgerEntry) -> list[_Said]:
+    """Returns what an entry says, row by row."""
     details = entry.details
+    kind, _, rest = entry.subject.partition(":")
     if kind == "run" and entry.action in _RUN_STATUS:
-        values = {name: value for name, value in details.items() if name != "actor"} | {"status": _RUN_STATUS[entry.action]}
-        return [(_RUNS, (rest,), values | ({"actor": entry.actor} if entry.action == "run.started" else {}))]
+        return [_of_run(entry, rest)]
     if kind == "step" and entry.action.startswith("step."):
         run_id, _, step = rest.partition("/")
-        return [(_STEPS, (run_id, step), {"status": entry.action.partition(".")[2], **details})]
+        values = {**_step_values(entry.action), **details}
+        return [_Said(table=_STEPS, key=(run_id, step), values=values, overrules=None)]
     found = _VERSION.fullmatch(entry.subject)
     if found and entry.action == "model.registered":
-        return [(_VERSIONS, (found["name"], int(found["version"])), {"run_id": entry.run_id, **details})]
-    one_row: dict[str, _Said] = {
-        "asset.generated": (_ASSETS, (rest, entry.run_id, details.get("position")), {}),
-        "identity.created": (_IDENTITIES, (rest,), {"revoked": None}),
-        "identity.revoked": (_IDENTITIES, (rest,), {"revoked": entry.time}),
-        "attestation.signed": (_ATTESTATIONS, (rest,), {"run_id": entry.run_id}),
+        values = {"run_id": entry.run_id, **details}
+        return [_Said(table=_VERSIONS, key=(found["name"], int(found["version"])), values=values)]
+    one_row: dict[str, tuple[Described, dict[str, Any]]] = {
+        "identity.created": (_IDENTITIES, {"revoked": None}),
+        "identity.revoked": (_IDENTITIES, {"revoked": entry.time}),
+        "attestation.signed": (_ATTESTATIONS, {"run_id": entry.run_id}),
     }
     if entry.action in one_row:
-        described, key, known = one_row[entry.action]
-        return [(described, key, {**known, **details})]
+        described, known = one_row[entry.action]
+        return [_Said(table=described, key=(rest,), values={**known, **details})]
     if entry.action == "dataset.withdrawn":
-        return [(_WITHDRAWALS, (rest, item), {**details, "actor": entry.actor}) for item in details.get("items") or ()]
+        values = {**details, "actor": entry.actor}
+        return [_Said(table=_WITHDRAWALS, key=(rest, item), values=values) for item in details.get("items") or ()]
     return []
 
 
-def _compare(connection: Connection, described: _Described, expected: Mapping[Key, Mapping[str, Any]]) -> Iterator[str]:
-    missing = dict.fromkeys(expected)
-    for row in _rows(connection, described.table):
-        key = described.key(row)
-        name = f"{described.noun} {'/'.join(map(str, key))}"
-        if key not in expected:
-            if not (described is _STEPS and row["status"] == "running"):  # its entry comes when it ends
-                yield f"{name} has a row but no entry"
-            continue
-        missing.pop(key, None)
-        for column, value in expected[key].items():
-            if not _says(row, column, value):
-                shown = row.get(column, row.get(column.removesuffix("_digest")))
-                yield f"{name}: {column} is {_shown(shown)}, the ledger says {_shown(value)}"
-    for key in missing:
-        yield f"{described.noun} {'/'.join(map(str, key))} has an entry but no row"
+def _of_run(entry: LedgerEntry, run_id: str) -> _Said:
+    values = {name: value for name, value in entry.details.items() if name != "actor"} | {"status": _RUN_STATUS[entry.action]}
+    if entry.action == "run.started":
+        return _Said(table=_RUNS, key=(run_id,), values={**_RUN_NOT_ENDED, **values, "actor": entry.actor})
+    if entry.action == "run.completed":
+        values = {"error": None, **values}
+    return _Said(table=_RUNS, key=(run_id,), values=values, overrules=frozenset(_RUN_END))
 
 
-def _says(row: Mapping[str, Any], column: str, value: Any) -> bool:
-    if column in row:
-        return _same(row[column], value) or (isinstance(value, dict | list) and _same(_json(row[column]), value))
-    try:
-        return bool(canonical_digest(_json(row[column.removesuffix("_digest")]), floats=True) == value)
-    except BadRecordError:
-        return False
+def _step_values(action: str) -> dict[str, Any]:
+    """Returns what follows from a step's action alone."""
+    status = action.partition(".")[2]
+    if status == "started":
+        return {"status": "running", **dict.fromkeys(("ended", "work_s", "error", "record", "mlflow_run_id"))}
+    return {"status": status, ("error" if status in {"completed", "reused"} else "record"): None}
 
 
-def _json(text: Any) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, TypeError, RecursionError):
-        return None
+def _artifacts_by(entry: LedgerEntry) -> Iterator[tuple[Key, Mapping[str, Any]]]:
+    """Yields the artifacts that an entry records where none before it did, and what it says of their rows."""
+    details = entry.details
+    kind, _, rest = entry.subject.partition(":")
+    if entry.action == f"{kind}.imported" and _DIGEST.fullmatch(rest):
+        listed, digests = details.get("artifacts"), details.get("facts_digests")
+        for subject in listed if isinstance(listed, list) else ():
+            digest = digests.get(subject) if isinstance(digests, dict) else None
+            yield _artifact_key(subject), {} if digest is None else {"facts_digest": digest, "created": details.get("created")}
+        yield (rest, kind), details
+    elif entry.action == "step.completed" and isinstance(details.get("outputs"), dict):
+        said = {"facts_digest": details["facts_digest"], "created": details.get("ended")} if "facts_digest" in details else {}
+        yield from ((_artifact_key(output), said) for output in details["outputs"].values())
+    elif entry.action == "model.registered" and "created" in details:
+        facts = {"facts_digest": canonical_digest({"name": details.get("name")}), "created": details["created"]}
+        yield _artifact_key(f"package:{details.get('root_digest')}"), facts
 
 
-def _same(stored: Any, said: Any) -> bool:
-    """Compares by value and type, floats as the decimal strings that stand for them in the ledger."""
-    stored_text, said_text = (json.dumps(v, sort_keys=True, default=repr) for v in (decimals(stored), said))
-    return stored_text == said_text
+def _artifact_key(subject: Any) -> Key:
+    kind, _, digest = str(subject).partition(":")
+    return (digest, kind)
 
 
-def _digests(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield from _DIGEST.findall(value)
+def _artifact_differences(row: Mapping[str, Any], said: Mapping[str, Any]) -> Iterator[str]:
+    facts = parsed(row["facts"])
+    if not isinstance(facts, dict):
+        yield "its facts are no JSON"
+        return
+    for fact, value in said.items():
+        if fact == "facts_digest":
+            if canonical_digest(facts, floats=True) != value:
+                yield "its facts are not those that the ledger has the digest of"
+        elif fact == "created":
+            if row["created"] != value:
+                yield f"created is {shown(row['created'])}, the ledger says {shown(value)}"
+        elif fact in facts and not same(facts[fact], value):
+            yield f"{fact} is {shown(facts[fact])}, the ledger says {shown(value)}"
+
+
+def _subjects(value: Any) -> Iterator[str]:
+    """Yields the artifacts that an entry, or a value in it, names."""
+    if isinstance(value, LedgerEntry):
+        yield value.subject
+        yield f"package:{value.details.get('root_digest')}"
+        yield from _subjects(value.details)
+    elif isinstance(value, str):
+        yield from _SUBJECT.findall(value)
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield from _DIGEST.findall(key)
-            yield from _digests(item)
+            yield from _SUBJECT.findall(key)
+            yield from _subjects(item)
     elif isinstance(value, list):
         for item in value:
-            yield from _digests(item)
-
-
-def _rows(connection: Connection, table: Table) -> Iterator[Mapping[str, Any]]:
-    order = list(table.primary_key.columns)
-    result = connection.execute(select(table).order_by(*order), execution_options={"yield_per": _BATCH})
-    for row in result:
-        yield dict(zip(table.columns.keys(), row, strict=True))
-
-
-def _shown(value: Any) -> str:
-    text = str(value)
-    return repr(text if len(text) <= 70 else f"{text[:67]}...")
+            yield from _subjects(item)

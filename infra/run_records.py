@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import update
 
-from governance.canonical import canonical_digest, canonical_text
+from governance.canonical import canonical_digest, canonical_text, decimals
 from infra.attestations import attest_run
 from infra.locking import is_locked
 from infra.runs import RunRow, StepError, get_run, get_steps, unfinished_runs
@@ -57,6 +57,7 @@ def begin_run(
             "params_digest": canonical_digest(params, floats=True),
             "pipeline": pipeline,
             "runner": runner,
+            "started": uow.time,
         }
         uow.append("run.started", f"run:{run_id}", details, actor=actor, run_id=run_id)
 
@@ -81,7 +82,13 @@ def end_run(home: "Home", *, run_id: str, status: str, error: StepError | None =
                 uow.connection.execute(
                     update(steps).where(key).values(status=left, ended=uow.time, error=(error or _DIED).to_json())
                 )
-                details = {"exit_code": (error or _DIED).exit_code, "fingerprint": step.fingerprint}
+                details = {
+                    "ended": uow.time,
+                    "error_digest": (error or _DIED).digest,
+                    "exit_code": (error or _DIED).exit_code,
+                    "fingerprint": step.fingerprint,
+                    "started": step.started,
+                }
                 uow.append(f"step.{left}", f"step:{run_id}/{step.step}", details, run_id=run_id)
         overhead_s = None
         if wall_s is not None:
@@ -93,7 +100,8 @@ def end_run(home: "Home", *, run_id: str, status: str, error: StepError | None =
         )
         if status == "completed":
             attest_run(uow, home.keys, get_run(uow.connection, run_id), get_steps(uow.connection, run_id))
-        details = {"exit_code": error.exit_code} if error else {}
+        details = {"ended": uow.time, "overhead_s": decimals(overhead_s)}
+        details |= {"error_digest": error.digest, "exit_code": error.exit_code} if error else {"error": None}
         uow.append(f"run.{status}", f"run:{run_id}", details, run_id=run_id)
 
 

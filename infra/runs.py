@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
+from governance.canonical import canonical_digest
 from governance.errors import UnknownSubjectError
 from infra.tables import runs, steps
 
@@ -26,6 +27,11 @@ class StepError:
     def to_json(self) -> str:
         """Renders the form that is stored."""
         return json.dumps({"diagnosis": self.diagnosis, "hint": self.hint, "exit_code": self.exit_code}, sort_keys=True)
+
+    @property
+    def digest(self) -> str:
+        """Stands for it in the ledger, which holds no free text."""
+        return canonical_digest({"diagnosis": self.diagnosis, "hint": self.hint, "exit_code": self.exit_code})
 
     @classmethod
     def from_json(cls, text: str | None) -> "StepError | None":

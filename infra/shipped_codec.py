@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from sqlalchemy import select
 
-from governance.canonical import canonical_text
+from governance.canonical import canonical_digest, canonical_text
 from governance.checkpoint import verify_checkpoint
 from governance.digest import sha256_file, tree_digest
 from governance.errors import IntegrityError
@@ -124,11 +124,13 @@ def write_evidence(database: Database, run_id: str, *, checkpoint: str, public_k
 
 
 def _record(uow: UnitOfWork, evidence: Mapping[str, Any], *, digest: str, location: Path) -> None:
+    facts_digests = {}
     for item in evidence["artifacts"]:
         key = (artifacts.c.digest == item["digest"]) & (artifacts.c.kind == item["kind"])
         if uow.connection.execute(select(artifacts.c.digest).where(key)).first() is None:
             here = str(location) if item["digest"] == digest else ""
             facts = canonical_text(item["facts"], floats=True)
+            facts_digests[f"{item['kind']}:{item['digest']}"] = canonical_digest(item["facts"], floats=True)
             uow.connection.execute(
                 artifacts.insert().values(digest=item["digest"], kind=item["kind"], location=here, facts=facts, created=uow.time)
             )
@@ -137,6 +139,8 @@ def _record(uow: UnitOfWork, evidence: Mapping[str, Any], *, digest: str, locati
     details = {
         "artifacts": [f"{item['kind']}:{item['digest']}" for item in evidence["artifacts"]],
         "checkpoint": evidence["checkpoint"],
+        "created": uow.time,
+        "facts_digests": facts_digests,
         "evidence_sha256": sha256_file(SHIPPED_FOLDER / _EVIDENCE),
     }
     uow.append("codec.imported", f"codec:{digest}", details)

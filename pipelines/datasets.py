@@ -113,6 +113,7 @@ def record_dataset(home: Home, folder: Path, *, actor: str, run_id: str | None =
             )
         )
         details = {key: facts[key] for key in ("importer", "num_items", "num_train", "num_holdout", LEFT_OUT, "licences")}
+        details |= {"created": uow.time, "facts_digest": canonical_digest(facts, floats=True)}
         uow.append("dataset.imported", f"dataset:{digest}", details, actor=actor, run_id=run_id)
         extend_withdrawals(uow, digest, set(dataset.columns["sha256"]))
     return facts

@@ -174,6 +174,8 @@ def _record(run: RunContext, version: Any, media: ArtifactRef, files: list[Gener
             )
             details = {
                 "condition_commitment": condition,
+                "created": uow.time,
+                "file_name": file.path.name,
                 "model": f"{version.name}/{version.version}",
                 "position": position,
                 "root_digest": version.root_digest,

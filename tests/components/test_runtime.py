@@ -100,8 +100,8 @@ def test_a_step_runs_once_and_is_reused_afterwards(home: Home, dataset: Path, ca
     assert made == again
     assert (made["latents"].path / "copy.txt").read_text() == "sea waves"
     assert made["latents"].digest == tree_digest(made["latents"].path)
-    assert actions(home, first) == ["run.started", "step.completed"]
-    assert actions(home, second) == ["run.started", "step.reused"]
+    assert actions(home, first) == ["run.started", "step.started", "step.completed"]
+    assert actions(home, second) == ["run.started", "step.started", "step.reused"]
 
 
 def test_reuse_is_decided_before_anything_heavy_is_imported(

@@ -1,11 +1,12 @@
 """Identities in the database."""
 
 import pytest
-from sqlalchemy import delete, select
+from sqlalchemy import select
 
 from governance.errors import BadRecordError, RefusedError, UnknownSubjectError
 from governance.identity import Role
 from infra.database import Database
+from infra.erasure import erase
 from infra.identities import (
     create_identity,
     find_identity,
@@ -17,7 +18,7 @@ from infra.identities import (
 )
 from infra.keys import Keys
 from infra.ledger import iter_entries, verify_ledger
-from infra.tables import commitments, ledger_entries
+from infra.tables import ledger_entries
 
 
 @pytest.fixture
@@ -60,8 +61,7 @@ def test_names_are_not_in_the_ledger(db, keys, admin):
 
 
 def test_an_erased_name_leaves_identity_and_ledger_valid(db, keys, admin):
-    with db.unit_of_work() as uow:
-        uow.connection.execute(delete(commitments))
+    erase(db, [admin.name_commitment], reason="request", actor=admin.identity_id)
     assert list_identities(db)[0].name is None
     assert find_identity(db, admin.identity_id).role is Role.ADMIN
     assert verify_ledger(db, keys.log_public_key()).ok

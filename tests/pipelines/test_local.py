@@ -131,7 +131,7 @@ def test_the_same_command_again_has_nothing_to_do_and_says_so(repeated: tuple[Ho
 def test_the_same_command_again_is_recorded(repeated: tuple[Home, Called]) -> None:
     home, called = repeated
     found = [entry.action for entry in iter_entries(home.database) if entry.run_id == called.document["run_id"]]
-    assert found == ["run.started", *["step.reused"] * len(STEPS), "run.completed"]
+    assert found == ["run.started", *["step.started", "step.reused"] * len(STEPS), "run.completed"]
     assert verify_ledger(home.database, home.keys.log_public_key()).ok
 
 

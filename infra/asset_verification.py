@@ -1,0 +1,86 @@
+"""Whether the rows of generated media say what the ledger says; there may be millions, so none is held in memory for long."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from governance.errors import IntegrityError
+from governance.ledger import LedgerEntry, parse_entry
+from infra.record_comparison import Described, Key, all_rows, batches, rows
+from infra.tables import assets, ledger_entries
+
+ACTION = "asset.generated"
+_PREFIX = "media:"
+_BATCH = 500
+_ASSETS = Described(
+    table=assets,
+    noun="asset",
+    columns=frozenset(
+        {"model_name", "model_version", "root_digest", "seed", "condition_commitment", "file_name", "created"},
+    ),
+)
+
+
+class AssetChecker:
+    """Compares each asset's row with its entry soon after the entry was read. An asset has one entry, which is never overruled.
+
+    Args:
+        connection: A connection in the transaction that is verified.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._waiting: dict[Key, dict[str, Any]] = {}
+        self._num_found = 0
+
+    def note(self, entry: LedgerEntry) -> None:
+        """Takes in an entry about an asset."""
+        self._waiting[_key(entry)] = _ASSETS.said({**_model(entry.details.get("model")), **entry.details})
+
+    def flush(self) -> Iterator[str]:
+        """Compares what was taken in, and yields what is wrong with it."""
+        waiting, self._waiting = self._waiting, {}
+        for said in batches(waiting.items(), _BATCH):
+            expected = dict(said)
+            query = select(assets).where(assets.c.sha256.in_({sha256 for sha256, *_ in expected}))
+            for row in rows(self._connection, query):
+                values = expected.pop(_ASSETS.key(row), None)
+                if values is not None:
+                    self._num_found += 1
+                    yield from _ASSETS.differences(row, values)
+            for key in expected:
+                yield f"{_ASSETS.name(key)} has an entry but no row"
+
+    def problems(self) -> Iterator[str]:
+        """Yields the rows that no entry speaks of; to be asked at the end."""
+        yield from self.flush()
+        if self._connection.execute(select(func.count()).select_from(assets)).scalar_one() == self._num_found:
+            return
+        for found in batches((_ASSETS.key(row) for row in all_rows(self._connection, assets)), _BATCH):
+            known = self._keys_in_ledger(sha256 for sha256, *_ in found)
+            yield from (f"{_ASSETS.name(key)} has a row but no entry" for key in found if key not in known)
+
+    def _keys_in_ledger(self, digests: Iterable[str]) -> set[Key]:
+        columns = ledger_entries.c
+        subjects = {f"{_PREFIX}{digest}" for digest in digests}
+        query = select(columns.entry).where(columns.action == ACTION, columns.subject.in_(subjects))
+        return {_key(entry) for (data,) in self._connection.execute(query) if (entry := _parsed(data)) is not None}
+
+
+def _key(entry: LedgerEntry) -> Key:
+    position = entry.details.get("position")
+    return (entry.subject.removeprefix(_PREFIX), entry.run_id, position if isinstance(position, int) else None)
+
+
+def _model(specifier: Any) -> dict[str, Any]:
+    """Returns the columns that ``name/version`` stands for."""
+    name, slash, version = str(specifier).rpartition("/")
+    return {"model_name": name, "model_version": int(version)} if slash and version.isascii() and version.isdigit() else {}
+
+
+def _parsed(data: Any) -> LedgerEntry | None:
+    try:
+        return parse_entry(bytes(data))
+    except (IntegrityError, TypeError):
+        return None

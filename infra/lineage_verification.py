@@ -1,0 +1,149 @@
+"""Whether the lineage that is stored is the one that was recorded.
+
+Each unit of work says in an entry's detail ``lineage`` which events it stored: the first and last id, their number, and the
+SHA-256 over their texts, a line each. The edges must be those that the events state, each with the first event that states it.
+Homes of earlier releases hold events that no entry speaks of; those are taken as they are where they are older than the first
+statement.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, String, column, func, select, values
+
+from governance.errors import BadRecordError
+from governance.ledger import LedgerEntry
+from governance.lineage import Edge, event_edges, owning_run
+from infra.record_comparison import batches, parsed, rows, shown
+from infra.tables import lineage_edges, lineage_events
+
+_BATCH = 200
+_KEYS = {"first", "last", "num_events", "sha256"}
+
+
+@dataclass
+class _Statement:
+    """What an entry says of the events of its unit of work, and what of them was found."""
+
+    first: int
+    last: int
+    num_events: int
+    sha256: str
+
+    def __post_init__(self) -> None:
+        self._num_found = 0
+        self._digest = hashlib.sha256()
+
+    def add(self, text: str) -> None:
+        self._num_found += 1
+        self._digest.update(f"{text}\n".encode())
+
+    @property
+    def holds(self) -> bool:
+        return self._num_found == self.num_events and self._digest.hexdigest() == self.sha256
+
+
+class LineageChecker:
+    """Compares the stored lineage with what entries say of it.
+
+    Args:
+        connection: A connection in the transaction that is verified.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._statements: deque[_Statement] = deque()
+        self._has_older_events = False
+        self._num_edges = 0
+
+    def note(self, entry: LedgerEntry) -> None:
+        """Takes in an entry."""
+        said = entry.details.get("lineage")
+        if isinstance(said, dict) and said.keys() == _KEYS and all(isinstance(said[key], int) for key in _KEYS - {"sha256"}):
+            self._statements.append(_Statement(**said))
+        elif not self._statements and entry.action.startswith(("step.", "asset.")):
+            self._has_older_events = True
+
+    def problems(self) -> Iterator[str]:
+        """Yields what does not hold; to be asked at the end."""
+        query = select(lineage_events).order_by(lineage_events.c.id)
+        is_older, current = self._has_older_events, None
+        for batch in batches(rows(self._connection, query), _BATCH):
+            for row in batch:
+                while self._statements and row["id"] >= self._statements[0].first:
+                    yield from _closed(current)
+                    current, is_older = self._statements.popleft(), False
+                if current is not None and row["id"] <= current.last:
+                    current.add(str(row["event"]))
+                elif not is_older:
+                    yield f"lineage event {row['id']} has a row but no entry"
+            yield from self._check_batch(batch)
+        for statement in (current, *self._statements):
+            yield from _closed(statement)
+        yield from self._unstated_edges()
+
+    def _check_batch(self, batch: list[Mapping[str, Any]]) -> Iterator[str]:
+        """Compares a batch of events with their columns and edges."""
+        stated: dict[Edge, int] = {}
+        for row in batch:
+            try:
+                event = parsed(row["event"])
+                edges = event_edges(event)
+                said = {"run_id": owning_run(event), "job": event["job"]["name"], "time": event["eventTime"]}
+            except (BadRecordError, KeyError, TypeError, AttributeError):
+                yield f"lineage event {row['id']} is no OpenLineage event"
+                continue
+            for name, value in {**said, "event_type": event.get("eventType", "OTHER")}.items():
+                if row[name] != value:
+                    yield f"lineage event {row['id']}: {name} of the row is {shown(row[name])}, the event says {shown(value)}"
+            for edge in edges:
+                stated.setdefault(edge, row["id"])
+        yield from self._check_edges(stated)
+
+    def _check_edges(self, stated: dict[Edge, int]) -> Iterator[str]:
+        found = self._stored(stated)
+        for edge, event_id in stated.items():
+            name = f"lineage edge from {edge.source:.80} to {edge.target:.80}"
+            if edge not in found:
+                yield f"{name} is missing, event {event_id} states it"
+            elif found[edge] > event_id:
+                yield f"{name} is said to be of event {found[edge]}, event {event_id} states it before"
+            elif found[edge] == event_id:
+                self._num_edges += 1
+
+    def _stored(self, edges: dict[Edge, int]) -> dict[Edge, int]:
+        """Returns the events that the stored ones of some edges are said to be of."""
+        if not edges:
+            return {}
+        wanted = values(column("source", String), column("target", String), name="wanted")
+        wanted_rows = wanted.data([(edge.source, edge.target) for edge in edges]).cte("wanted_rows")
+        columns = lineage_edges.c
+        query = select(columns.source, columns.target, columns.event_id).join(
+            wanted_rows, (columns.source == wanted_rows.c.source) & (columns.target == wanted_rows.c.target)
+        )
+        return {Edge(source, target): event_id for source, target, event_id in self._connection.execute(query)}
+
+    def _unstated_edges(self) -> Iterator[str]:
+        """Yields the edges that their event does not state."""
+        count = select(func.count()).select_from(lineage_edges)
+        if self._connection.execute(count).scalar_one() == self._num_edges:
+            return
+        query = select(lineage_edges, lineage_events.c.event).outerjoin(
+            lineage_events, lineage_edges.c.event_id == lineage_events.c.id
+        )
+        for row in rows(self._connection, query):
+            try:
+                is_stated = Edge(row["source"], row["target"]) in event_edges(parsed(row["event"]))
+            except (BadRecordError, KeyError, TypeError, AttributeError):
+                is_stated = False
+            if not is_stated:
+                name = f"lineage edge from {row['source']:.80} to {row['target']:.80}"
+                yield f"{name} has a row, and event {row['event_id']} does not state it"
+
+
+def _closed(statement: _Statement | None) -> Iterator[str]:
+    if statement is not None and not statement.holds:
+        yield f"the lineage events {statement.first} to {statement.last} are not those that the ledger speaks of"
