@@ -18,10 +18,11 @@ from components.specs import StepSpec
 from components.store import ArtifactRef
 from governance.canonical import canonical_digest, canonical_text
 from governance.identity import Role
+from infra.attestations import sign_statement
 from infra.database import Database
 from infra.erasure import erase
 from infra.identities import create_identity, initialise_home, list_identities, revoke_identity
-from infra.keys import Keys
+from infra.keys import PACKAGE_KEY, Keys
 from infra.ledger import sign_checkpoint
 from infra.mlflow_registry import MlflowRegistry
 from infra.run_records import begin_run, end_run
@@ -185,10 +186,11 @@ class Story:
             revoke_identity(self.database, identity_id=others[0].identity_id, actor=self._admin)
 
     def _attest(self) -> None:
-        envelope = canonical_text({"payload": self.random.randbytes(30).hex()})
+        statement = {"about": self.random.randbytes(30).hex()}
+        envelope = sign_statement(statement, self.keys.private_path(PACKAGE_KEY))
         digest = hashlib.sha256(envelope.encode()).hexdigest()
         with self.database.unit_of_work() as uow:
-            values = {"kind": "provenance", "subject": "package:x", "signer": "package-signing", "created": uow.time}
+            values = {"kind": "approval", "subject": "package:x", "signer": PACKAGE_KEY, "created": uow.time}
             uow.connection.execute(insert(attestations).values(digest=digest, envelope=envelope, run_id=None, **values))
             uow.append("attestation.signed", f"attestation:{digest}", values, actor=self._admin)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import delete, insert, select
+from sqlalchemy import insert, select
 from sqlalchemy.engine import make_url
 
 import infra.withdrawals
@@ -20,6 +20,7 @@ from governance.identity import Role
 from governance.ledger import SYSTEM
 from governance.withdrawal import ACTION, MAX_ITEMS_PER_ENTRY
 from infra.database import Database, UnitOfWork
+from infra.erasure import erase
 from infra.identities import create_identity, initialise_home, revoke_identity
 from infra.keys import Keys
 from infra.ledger import iter_entries, ledger_size, verify_ledger
@@ -329,8 +330,9 @@ def test_learning_from_a_dataset_with_withdrawn_items_is_refused(archive: Archiv
 
 def test_an_erased_reason_leaves_the_withdrawal(archive: Archive) -> None:
     outcome = archive.withdraw(archive.items()[0])
-    with archive.db.unit_of_work() as uow:
-        uow.connection.execute(delete(commitments))
+    with archive.db.read() as connection:
+        kept = connection.execute(select(withdrawals.c.reason_commitment)).scalars().all()
+    erase(archive.db, kept, reason="a request", actor=archive.actor)
     with archive.db.read() as connection:
         (found,) = withdrawals_from(connection, [outcome.named.dataset])
     assert (found.reason, found.num_items) == (None, 1)
