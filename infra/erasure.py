@@ -61,7 +61,7 @@ def commitments_of_run(database: Database, run_id: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def erase(database: Database, wanted: Collection[str], *, reason: str, actor: str) -> Erasure:
+def erase(database: Database, wanted: Collection[str], *, reason: str, actor: str, must_all_be_kept: bool = False) -> Erasure:
     """Deletes the texts and salts of commitments; those of them that are gone already are passed over.
 
     Copies elsewhere, such as backups that were made before, are not reached.
@@ -71,20 +71,22 @@ def erase(database: Database, wanted: Collection[str], *, reason: str, actor: st
         wanted: The commitments.
         reason: Why; kept as a commitment itself.
         actor: The id of the identity that erases.
+        must_all_be_kept: Whether it is an error if one of them is gone already, or never was.
 
     Raises:
         RefusedError: The actor is no admin.
         BadRecordError: The reason is empty, too long or holds control characters.
-        UnknownSubjectError: Nothing is kept for any of them, or there is no such actor.
+        UnknownSubjectError: Nothing is kept for any of them, or for one that must be; or there is no such actor.
     """
     reason = _checked_reason(reason)
     with database.unit_of_work() as uow:
         require_role(get_identity(uow.connection, actor), {Role.ADMIN})
         kept = _kept(uow.connection, wanted)
-        if not kept:
+        missing = sorted(set(wanted) - set(kept))
+        if not kept or (missing and must_all_be_kept):
             raise UnknownSubjectError(
-                "nothing is kept that could be erased: no such commitment, or its text was erased before",
-                hint="`groundswell audit log --action commitment.erased` shows what was erased",
+                f"no text is kept for commitment {missing[0]!r:.80}: there is no such commitment, or it was erased before",
+                hint="write all 64 digits; `groundswell audit log --action commitment.erased` shows what was erased",
             )
         erased = _erase(uow, kept, reason_commitment=uow.commit_to(reason), actor=actor)
     _forget_log(database)

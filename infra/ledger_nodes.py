@@ -34,6 +34,54 @@ class StoredNodes:
         return found
 
 
+class BlockNodes:
+    """Reads the nodes below a block of entries at once, and keeps those above, for the proofs of many entries in a row.
+
+    Args:
+        connection: A connection in a transaction.
+    """
+
+    BLOCK_LEVEL = 10
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._stored = StoredNodes(connection)
+        self._block: dict[Coordinate, bytes] = {}
+        self._above: dict[Coordinate, bytes] = {}
+
+    def load(self, block: int) -> None:
+        """Reads the nodes below a block, in place of those of the block before.
+
+        Args:
+            block: The block's number: its entries are ``[block << BLOCK_LEVEL, (block + 1) << BLOCK_LEVEL)``.
+        """
+        self._block.clear()
+        columns = ledger_nodes.c
+        for level in range(self.BLOCK_LEVEL):
+            shift = self.BLOCK_LEVEL - level
+            is_inside = (
+                (columns.level == level) & (columns.position >= block << shift) & (columns.position < (block + 1) << shift)
+            )
+            rows = self._connection.execute(select(columns.position, columns.hash).where(is_inside))
+            self._block.update({(level, position): bytes(value) for position, value in rows})
+
+    def read(self, coordinates: Collection[Coordinate], /) -> Mapping[Coordinate, bytes]:
+        """Returns the hashes at these coordinates; those that are not stored are left out."""
+        found = {}
+        missing = []
+        for coordinate in coordinates:
+            value = self._block.get(coordinate) or self._above.get(coordinate)
+            if value is None:
+                missing.append(coordinate)
+            else:
+                found[coordinate] = value
+        if missing:
+            read = self._stored.read(missing)
+            self._above.update(read)
+            found.update(read)
+        return found
+
+
 def insert_nodes(connection: Connection, nodes: Mapping[Coordinate, bytes]) -> None:
     """Writes complete subtrees."""
     rows = [{"level": level, "position": position, "hash": value} for (level, position), value in nodes.items()]

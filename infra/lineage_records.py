@@ -28,7 +28,7 @@ class Records:
         versions: By root digest, oldest first.
         assets: By media subject, oldest first.
         events: Of the steps in the graph, in the order they were recorded.
-        people: Identity id to name and role, where the name was not erased.
+        people: Identity id to name and role; to the id where the name was erased.
         conditions: Commitment to request, where it was not erased.
         withdrawals: By dataset's digest, oldest first.
     """
@@ -44,7 +44,7 @@ class Records:
     withdrawals: Mapping[str, tuple[Withdrawal, ...]]
 
     def who(self, actor: str) -> str:
-        """Returns how to name an actor: by name, or by identity id where the name is erased or unknown."""
+        """Returns how to name an actor: by name, or by identity id where the name was erased."""
         if actor == "system":
             return "the platform"
         return self.people.get(actor.removeprefix("identity:"), actor or UNKNOWN)
@@ -133,10 +133,13 @@ def _grouped(rows: Iterable[dict[str, Any]], key: str, prefix: str) -> dict[str,
 
 
 def _people(connection: Connection) -> dict[str, str]:
-    query = select(identities.c.identity_id, identities.c.role, commitments.c.value).join(
+    query = select(identities.c.identity_id, identities.c.role, commitments.c.value).outerjoin(
         commitments, commitments.c.commitment == identities.c.name_commitment
     )
-    return {identity_id: f"{name} ({role})" for identity_id, role, name in connection.execute(query)}
+    return {
+        identity_id: f"{identity_id} (name erased, {role})" if name is None else f"{name} ({role})"
+        for identity_id, role, name in connection.execute(query)
+    }
 
 
 def _conditions(connection: Connection, wanted: Iterable[str]) -> dict[str, str]:

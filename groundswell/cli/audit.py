@@ -1,4 +1,4 @@
-"""`groundswell audit`: the ledger, read, verified and signed."""
+"""`groundswell audit`: the ledger, read, verified and signed; see `audit_records` for what leaves it."""
 
 from collections import deque
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from groundswell.cli.audit_records import erase, export
 from groundswell.cli.context import Group, Invocation, pass_invocation
 from groundswell.cli.live import task_progress
 from groundswell.cli.output import (
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=Group, name="audit")
 def command() -> None:
-    """Read, verify and sign the ledger."""
+    """Read, verify, sign and export the ledger; erase what it only commits to."""
 
 
 @command.command(
@@ -216,6 +217,10 @@ def checkpoint(invocation: Invocation, output: Path | None, every_s: float | Non
         click.echo(f"checkpoint of {note.splitlines()[1]} entries written to {shown_path(output.absolute())}")
     else:
         click.echo(note, nl=False)
+
+
+command.add_command(export)
+command.add_command(erase)
 
 
 def ledger_head(home: "Home") -> tuple[int, str]:

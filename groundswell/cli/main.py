@@ -34,7 +34,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Records": {
         "lineage": ("lineage", "Show where a model, run, dataset or picture came from."),
-        "audit": ("audit", "Read, verify and sign the ledger."),
+        "audit": ("audit", "Read, verify, sign and export the ledger."),
         "bundle": ("bundle", "Export evidence in one file, and verify such a file."),
         "identity": ("identity", "Create, list and revoke the identities that act."),
         "backup": ("backup", "Write the home to one file, verified."),

@@ -46,7 +46,7 @@ def test_the_fixed_verbs_that_work_are_there_and_no_others() -> None:
         *("doctor", "data import", "data validate", "data show", "data card", "data withdraw", "run"),
         *("runs list", "runs show", "runs watch", "runs compare", "compile"),
         *("models list", "models show", "models diff", "generate", "lineage"),
-        *("audit log", "audit verify", "audit checkpoint", "bundle export", "bundle verify"),
+        *("audit log", "audit verify", "audit checkpoint", "audit export", "audit erase", "bundle export", "bundle verify"),
         *("identity create", "identity list", "identity revoke", "mlflow", "backup", "restore"),
     }
 

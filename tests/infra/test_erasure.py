@@ -117,8 +117,12 @@ def test_a_reason_is_needed(db, admin, run_id, reason):
 
 def test_what_is_gone_is_not_erased_again(db, admin, run_id):
     erase(db, commitments_of_run(db, run_id), reason="request", actor=admin)
-    with pytest.raises(UnknownSubjectError, match="nothing is kept"):
+    with pytest.raises(UnknownSubjectError, match="no text is kept"):
         erase(db, commitments_of_run(db, run_id), reason="request", actor=admin)
+    kept = commitments_of_identity(db, admin)
+    with pytest.raises(UnknownSubjectError, match="no text is kept for commitment 'abc'"):
+        erase(db, ["abc", *kept], reason="request", actor=admin, must_all_be_kept=True)
+    assert "Ada Lovelace" in texts(db)
     with pytest.raises(UnknownSubjectError, match="no identity has the id"):
         commitments_of_identity(db, "id-0")
 
