@@ -87,7 +87,9 @@ def end_run(home: "Home", *, run_id: str, status: str, error: StepError | None =
                     "error_digest": (error or _DIED).digest,
                     "exit_code": (error or _DIED).exit_code,
                     "fingerprint": step.fingerprint,
+                    "mlflow_run_id": step.mlflow_run_id,
                     "started": step.started,
+                    "work_s": decimals(step.work_s),
                 }
                 uow.append(f"step.{left}", f"step:{run_id}/{step.step}", details, run_id=run_id)
         overhead_s = None
