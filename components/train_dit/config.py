@@ -13,6 +13,7 @@ from model_core.transformer.config import AttentionName, MlpName, ModulationName
 _SIZES = ("patch_size", "hidden_size", "depth", "num_heads", "mlp_ratio", "norm", "mlp", "positions", "qk_norm")
 _VARIANTS = ("modulation", "attention", "text_conditioning", "long_skips", "learn_variance")
 _OPTIONS = tuple(f"sampling_{name}" for name in SamplingOptions.model_fields)
+_OF_MACHINE = ("device", "num_processes", "strategy")
 _OF_SAMPLING = ("sampling_num_steps", "guidance_scale", "sampler", *_OPTIONS)
 
 
@@ -47,6 +48,8 @@ class Config(BaseModel):
         min_snr_gamma: Bound of the signal-to-noise weight of the loss; 5 is usual, none if not given.
         precision: Of matmuls: `float32`, `bfloat16`, or `auto` for bfloat16 where the hardware has it.
         device: `cpu`, `cuda`, or `auto` for a GPU where there is one.
+        num_processes: Processes that share each step's batch, on one machine: one a GPU, or sharing the CPU's threads.
+        strategy: Whether each of them has the whole model (`ddp`) or a slice of it (`fsdp`).
         compile: Whether blocks are compiled.
         activation_checkpointing: Whether blocks are computed again in the backward pass, for less memory.
         preset: An architecture by name, such as `DiT-S/2` or `DiT-B/2-modern`, in place of patch_size, hidden_size, depth,
@@ -107,6 +110,8 @@ class Config(BaseModel):
     min_snr_gamma: float | None = Field(default=None, gt=0)
     precision: PrecisionName = "float32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    num_processes: int = Field(default=1, ge=1, le=64)
+    strategy: Literal["ddp", "fsdp"] = "ddp"
     compile: bool = False
     activation_checkpointing: bool = False
     preset: str | None = None
@@ -138,7 +143,7 @@ class Config(BaseModel):
 
     def training_values(self) -> dict[str, Any]:
         """Returns the fields of a `model_core.training.config.TrainingConfig`."""
-        other = {*_SIZES, *_VARIANTS, *_OF_SAMPLING, "preset", "device"} - {"learn_variance"}
+        other = {*_SIZES, *_VARIANTS, *_OF_SAMPLING, *_OF_MACHINE, "preset"} - {"learn_variance"}
         return {name: value for name, value in self if name not in other}
 
     def sampling_values(self) -> dict[str, Any]:

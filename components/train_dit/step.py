@@ -11,9 +11,10 @@ from components.train_dit.config import Config
 from model_core.data.latents import LatentDataset, LatentsConfig
 from model_core.errors import BadModelError
 from model_core.training.config import TrainingConfig
-from model_core.training.loop import StepProgress, TrainingResult, train
+from model_core.training.loop import StepProgress, TrainingResult
 from model_core.training.loss_curve import smoothed, write_loss_curve
 from model_core.training.throughput import measured_matmul_peak
+from model_core.training.workers import train_in_processes
 from model_core.transformer.config import TransformerConfig
 from model_core.transformer.model_config import (
     Conditioning,
@@ -45,6 +46,7 @@ def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path],
         BadDataError: The latents are empty or damaged.
         BadModelError: The configuration describes no model that fits the latents.
         TrainingDivergedError: The loss is no longer finite.
+        WorkerLostError: Another process that was to train is gone.
     """
     latents, folder = LatentDataset.open(inputs["latents"]), outputs["model"]
     training = TrainingConfig(**config.training_values())
@@ -52,10 +54,12 @@ def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path],
     build_model_config(config, training, architecture, latents.config).transformer()  # refuses now what could not be sampled
     ports.tracking.log_params(config.model_dump(mode="json"))
     observer = _Observer(ports)
-    result = train(
+    result = train_in_processes(
         training,
         architecture,
-        latents,
+        inputs["latents"],
+        num_processes=config.num_processes,
+        strategy=config.strategy,
         scratch=ports.scratch,
         device=config.device,
         on_step=observer.on_step,
