@@ -12,6 +12,8 @@ class Config(BaseModel):
         batch_size: Pictures encoded at a time.
         shard_size: Items in a shard of latents; also how much is done between two points to resume from.
         device: `cpu`, `cuda`, or `auto` for a GPU where there is one.
+        caption_tokens: Whether the states of captions' tokens are kept beside their pooled embeddings, for networks that attend
+            to them (`train_dit.text_conditioning=cross_attention`).
         num_shown: Held-out pictures in `reconstructions.png`.
     """
 
@@ -20,4 +22,5 @@ class Config(BaseModel):
     batch_size: int = Field(default=32, ge=1)
     shard_size: int = Field(default=512, ge=1)
     device: DeviceName = "auto"
+    caption_tokens: bool = False
     num_shown: int = Field(default=14, ge=1)

@@ -79,7 +79,7 @@ def run(
         with memory_named(f"encoding {config.batch_size} pictures of {size}x{size} at a time", hint="lower batch_size"):
             parts.append(_part(codec, dataset, rows, config, ports, number, latent_shape))
         write_shard(folder, number, parts[-1].latents)
-    captions, embeddings = _embed_captions(dataset, encoder, ports)
+    captions, embeddings, tokens = _embed_captions(dataset, encoder, ports, keep_tokens=config.caption_tokens)
     latents_config = LatentsConfig(
         codec_digest=tree_digest(inputs["codec"]),
         dataset_digest=dataset_digest,
@@ -88,7 +88,8 @@ def run(
         labels=tuple(dataset.labels),
         text_encoder=TextEncoderInfo(name=encoder.name, digest=encoder.digest, dim=encoder.dim),
     )
-    write_index(folder, latents_config, _entries(dataset, config.shard_size, captions), captions=captions, embeddings=embeddings)
+    entries = _entries(dataset, config.shard_size, captions)
+    write_index(folder, latents_config, entries, captions=captions, embeddings=embeddings, tokens=tokens)
     report = _report(dataset, parts, latents_config, num_captions=len(captions))
     (folder / "report.json").write_text(json.dumps(report, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
     _draw(codec, dataset, config.num_shown, folder / "reconstructions.png")
@@ -144,14 +145,19 @@ def _encode(codec: Codec, frames: Tensor, digests: Sequence[str]) -> _Part:
     return _Part(latents=latents.to(frames.device), psnr=psnr(frames, reconstruction), ssim=ssim(frames, reconstruction))
 
 
-def _embed_captions(dataset: Dataset, encoder: TextEncoder, ports: Ports) -> tuple[list[str], Tensor]:
-    """Returns the distinct captions, sorted, and their embeddings."""
+def _embed_captions(
+    dataset: Dataset, encoder: TextEncoder, ports: Ports, *, keep_tokens: bool
+) -> tuple[list[str], Tensor, list[Tensor] | None]:
+    """Returns the distinct captions, sorted, their embeddings, and where asked for their tokens' states."""
     captions = sorted({caption for caption in dataset.columns["caption"] if caption})
-    vectors = [torch.zeros((0, encoder.dim))]
+    vectors, tokens = [torch.zeros((0, encoder.dim))], list[Tensor]()
     for start in range(0, len(captions), _CAPTIONS_PER_BATCH):
-        vectors.append(encoder.encode(captions[start : start + _CAPTIONS_PER_BATCH]))
+        batch = captions[start : start + _CAPTIONS_PER_BATCH]
+        vectors.append(encoder.encode(batch))
+        if keep_tokens:
+            tokens += encoder.encode_tokens(batch)
         ports.progress.update(min(start + _CAPTIONS_PER_BATCH, len(captions)), len(captions), "embedding captions")
-    return captions, torch.cat(vectors)
+    return captions, torch.cat(vectors), tokens if keep_tokens else None
 
 
 def _entries(dataset: Dataset, shard_size: int, captions: list[str]) -> list[IndexEntry]:

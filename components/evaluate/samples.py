@@ -34,6 +34,7 @@ class Conditions:
         text: Its caption's embedding; None where the holdout has no captions at all.
         has_text: Whether it has a caption.
         seeds: The seed of each sample.
+        text_states: The states of its caption's tokens, and where there is one; None where they were not kept.
     """
 
     rows: Int[np.ndarray, " n"]
@@ -41,6 +42,7 @@ class Conditions:
     text: Float[Tensor, "n dim"] | None
     has_text: Bool[Tensor, " n"]
     seeds: tuple[int, ...]
+    text_states: tuple[Float[Tensor, "n m dim"], Bool[Tensor, "n m"]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +136,7 @@ def holdout_conditions(config: Config, dataset: Dataset, latents_folder: Path) -
         labels=np.asarray(latents.label_indices(chosen)).astype(np.int64),
         text=torch.as_tensor(latents.caption_embeddings(chosen)) if has_text.any() else None,
         has_text=has_text,
+        text_states=latents.caption_tokens(chosen) if latents.has_caption_tokens and has_text.any() else None,
         seeds=tuple(range(config.seed, config.seed + config.num_samples)),
     )
 
@@ -187,6 +190,7 @@ def _open_generator(
     transformer, model_config = load_transformer(inputs["model"])
     transformer, codec = transformer.to(where), load_codec(inputs["codec"]).to(where)  # once, and not for each batch
     text = conditions.text if transformer.config.text_dim else None
+    states, states_mask = (conditions.text_states if transformer.config.reads_text_states else None) or (None, None)
 
     def generate(chosen: slice) -> Pictures:
         labels = [int(label) if label >= 0 else None for label in conditions.labels[chosen]]
@@ -197,6 +201,8 @@ def _open_generator(
             labels=labels,
             text=text[chosen] if text is not None else None,
             text_mask=conditions.has_text[chosen] if text is not None else None,
+            text_states=None if states is None else states[chosen],
+            text_states_mask=None if states_mask is None else states_mask[chosen],
             seeds=conditions.seeds[chosen],
             num_steps=plan.num_steps,
             guidance_scale=plan.guidance_scale,

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from torch import Tensor
 
 from components.generate_media.config import Config
 from components.ports import Ports, StepReport
@@ -66,9 +65,12 @@ def run(
     request = read_request(inputs["request"] / REQUEST_NAME)
     transformer, model_config = load_transformer(inputs["package"])
     label = _label_index(request, model_config.conditioning.labels)
-    text = None
+    text = states = None
     if request.prompt is not None:
-        text = _embed(request.prompt, text_encoder or MiniLMEncoder(), model_config.conditioning.text_encoder)
+        encoder = text_encoder or MiniLMEncoder()
+        _require_encoder(encoder, model_config.conditioning.text_encoder)
+        text = encoder.encode([request.prompt])
+        states = encoder.encode_tokens([request.prompt])[0] if transformer.config.reads_text_states else None
     seeds = [image_seed(config.seed, index) for index in range(config.num_images)]
     images = generate_images(
         transformer,
@@ -76,6 +78,7 @@ def run(
         load_codec(inputs["package"] / "codec"),
         labels=[label] * len(seeds),
         text=None if text is None else text.expand(len(seeds), -1),
+        text_states=None if states is None else states.expand(len(seeds), -1, -1),
         seeds=seeds,
         num_steps=config.num_steps,
         guidance_scale=config.guidance_scale,
@@ -123,15 +126,14 @@ def _label_index(request: Request, labels: list[str]) -> int | None:
     return labels.index(request.label)
 
 
-def _embed(prompt: str, encoder: TextEncoder, expected: TextEncoderId) -> Tensor:
-    """Returns the prompt's embedding, [1 dim], by the encoder that the model was trained with."""
+def _require_encoder(encoder: TextEncoder, expected: TextEncoderId) -> None:
+    """Refuses an encoder that the model was not trained with."""
     if encoder.digest != expected.digest:
         raise BadModelError(
             f"the model was trained with text encoder {expected.name} {expected.digest[:12]}, "
             f"here is {encoder.name} {encoder.digest[:12]}",
             hint="install the text encoder that the model names, or ask by label",
         )
-    return encoder.encode([prompt])
 
 
 def _write_media(images: np.ndarray, seeds: list[int], label: str | None, folder: Path) -> list[dict[str, Any]]:

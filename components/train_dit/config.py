@@ -8,7 +8,7 @@ from model_core.diffusion.names import ObjectiveName, ScheduleName, TimeSampling
 from model_core.sampling.names import SamplerName
 from model_core.sampling.options import CacheInterval, DdpmVariance, GuidanceInterval, SamplingOptions, Share, TimeShift
 from model_core.training.config import DecayName, PrecisionName
-from model_core.transformer.config import AttentionName, MlpName, ModulationName, NormName, PositionsName
+from model_core.transformer.config import AttentionName, MlpName, ModulationName, NormName, PositionsName, TextConditioningName
 
 _SIZES = ("patch_size", "hidden_size", "depth", "num_heads", "mlp_ratio", "norm", "mlp", "positions", "qk_norm")
 _VARIANTS = ("modulation", "attention", "text_conditioning", "long_skips", "learn_variance")
@@ -37,7 +37,7 @@ class Config(BaseModel):
         drop_all: Probability of training a step's item without any condition (P8).
         drop_label: Probability of dropping the label alone.
         drop_text: Probability of dropping the caption alone.
-        text_noise: Length of the noise added to a caption's embedding, itself of length 1.
+        text_noise: Length of the noise added to a caption's pooled embedding, itself of length 1.
         time_sampling: `uniform` or `logit_normal` times; the objective's own way if not given.
         time_mean: Mean of the logit of logit-normal times.
         time_std: Standard deviation of the logit of logit-normal times.
@@ -65,7 +65,7 @@ class Config(BaseModel):
         qk_norm: Whether queries and keys are normalised.
         modulation: A modulation of its own for each block, or one that all share.
         attention: Over all tokens at once, or over space and time in turn.
-        text_conditioning: Whether captions are read, as pooled embeddings.
+        text_conditioning: How captions are read: `pooled` embeddings, their tokens by `cross_attention`, or not at all.
         long_skips: Whether the first half's tokens are led past the middle.
         sampling_num_steps: Default steps of sampling.
         guidance_scale: Default guidance scale of sampling.
@@ -126,7 +126,7 @@ class Config(BaseModel):
     qk_norm: bool = False
     modulation: ModulationName = "block"
     attention: AttentionName = "full"
-    text_conditioning: Literal["pooled", "none"] = "pooled"
+    text_conditioning: TextConditioningName = "pooled"
     long_skips: bool = False
     sampling_num_steps: int = Field(default=20, ge=1)
     guidance_scale: float = 3.0

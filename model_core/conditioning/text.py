@@ -4,7 +4,7 @@ Shape legend: n texts, s tokens, d width of an embedding.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -40,6 +40,9 @@ class TextEncoder(Protocol):
 
     def encode(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
         """Returns one vector a text."""
+
+    def encode_tokens(self, texts: Sequence[str]) -> list[Float[Tensor, "s d"]]:
+        """Returns the states of each text's tokens, for networks that attend to them."""
 
 
 class MiniLMEncoder:
@@ -98,16 +101,20 @@ class MiniLMEncoder:
         """Returns the unit-length embedding of each text; texts longer than 256 tokens are cut."""
         if not texts:
             return torch.zeros((0, self.dim))
-        batches = [self._encode_batch(texts[start : start + _BATCH]) for start in range(0, len(texts), _BATCH)]
-        return torch.cat(batches)
+        return torch.cat([functional.normalize(mean_pool(states, mask), dim=1) for states, mask in self._states(texts)])
+
+    def encode_tokens(self, texts: Sequence[str]) -> list[Float[Tensor, "s d"]]:
+        """Returns the states of each text's tokens, those that mark beginning and end among them; of 256 tokens at most."""
+        return [row[kept.bool()] for states, mask in self._states(texts) for row, kept in zip(states, mask, strict=True)]
 
     @torch.no_grad()
-    def _encode_batch(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
-        encodings = self._tokenizer.encode_batch(list(texts))
-        ids = torch.tensor([encoding.ids for encoding in encodings])  # [n s]
-        mask = torch.tensor([encoding.attention_mask for encoding in encodings])  # [n s]
-        states = self._model(ids, mask)  # [n s d]
-        return functional.normalize(mean_pool(states, mask), dim=1)
+    def _states(self, texts: Sequence[str]) -> Iterator[tuple[Float[Tensor, "n s d"], Int[Tensor, "n s"]]]:
+        """Yields the token states of texts, so many texts at a time, and which of them are no padding."""
+        for start in range(0, len(texts), _BATCH):
+            encodings = self._tokenizer.encode_batch(list(texts[start : start + _BATCH]))
+            ids = torch.tensor([encoding.ids for encoding in encodings])  # [n s]
+            mask = torch.tensor([encoding.attention_mask for encoding in encodings])  # [n s]
+            yield self._model(ids, mask), mask
 
 
 def mean_pool(states: Float[Tensor, "n s d"], mask: Int[Tensor, "n s"]) -> Float[Tensor, "n d"]:

@@ -1,6 +1,7 @@
 """Latents on disk: memory-mapped safetensors shards, an index, the embedded captions and what they were made from.
 
-Shape legend: n items, c latent channels, f frames, h w latent height and width, d width of a caption's embedding.
+Shape legend: n items, c latent channels, f frames, h w latent height and width, d width of a caption's embedding, s m tokens
+of a caption.
 """
 
 import json
@@ -14,10 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
+from torch.nn import functional
 
 from model_core.errors import BadDataError
 
@@ -152,17 +154,32 @@ def write_index(
     *,
     captions: Sequence[str],
     embeddings: Float[Tensor, "n d"],
+    tokens: Sequence[Float[Tensor, "s d"]] | None = None,
 ) -> None:
     """Writes everything but the shards.
 
+    Args:
+        folder: Where.
+        config: What the latents are made from.
+        entries: A row of the index each.
+        captions: The distinct captions.
+        embeddings: Their pooled embeddings.
+        tokens: Their tokens' states, for networks that attend to them; not kept if not given.
+
     Raises:
-        ValueError: Captions and embeddings differ in number, or an embedding in width.
+        ValueError: Captions, embeddings and tokens differ in number, or an embedding in width.
     """
     if embeddings.shape != (len(captions), config.text_encoder.dim):
         raise ValueError(f"{len(captions)} captions of width {config.text_encoder.dim} have embeddings {list(embeddings.shape)}")
     columns = {name: [getattr(entry, name) for entry in entries] for name in _INDEX_SCHEMA.names}
     pq.write_table(pa.table(columns, schema=_INDEX_SCHEMA), folder / INDEX_NAME, compression="zstd")
-    (folder / EMBEDDINGS_NAME).write_bytes(save({"pooled": embeddings.float().contiguous()}))
+    tensors = {"pooled": embeddings.float().contiguous()}
+    if tokens is not None:
+        if len(captions) != len(tokens) or not all(map(len, tokens)):
+            raise ValueError(f"{len(captions)} captions have the tokens of {len(tokens)}, or one has none")
+        tensors["tokens"] = torch.cat([torch.zeros(0, config.text_encoder.dim), *tokens]).float().contiguous()
+        tensors["num_tokens"] = torch.tensor([len(states) for states in tokens], dtype=torch.int64)
+    (folder / EMBEDDINGS_NAME).write_bytes(save(tensors))
     _write_json(folder / CAPTIONS_NAME, list(captions))
     _write_json(folder / CONFIG_NAME, config.to_dict())
 
@@ -237,6 +254,45 @@ class LatentDataset:
         out[indices >= 0] = self.embeddings[indices[indices >= 0]]
         return out
 
+    def caption_tokens(self, rows: Sequence[int]) -> tuple[Float[Tensor, "n m d"], Bool[Tensor, "n m"]]:
+        """Returns the states of rows' caption tokens, filled up to the longest of all captions, and where there is a token.
+
+        Raises:
+            BadDataError: They were not kept.
+        """
+        states, starts = self._tokens
+        indices = self.caption_indices(rows)
+        places = torch.arange(self.longest_caption)
+        counts = torch.where(indices < 0, 0, starts.diff()[indices])
+        mask = places < counts[:, None]
+        out = torch.zeros((*mask.shape, self.config.text_encoder.dim))
+        out[mask] = states[(starts[indices][:, None] + places)[mask]]
+        return out, mask
+
+    @cached_property
+    def has_caption_tokens(self) -> bool:
+        """Whether the captions' tokens were kept, beside their pooled embeddings."""
+        with safe_open(self.folder / EMBEDDINGS_NAME, framework="pt") as file:
+            return "tokens" in file.keys()  # noqa: SIM118 - it is no mapping
+
+    @property
+    def longest_caption(self) -> int:
+        """Tokens of the longest caption; 0 where tokens were not kept."""
+        return int(self._tokens[1].diff().max()) if self.has_caption_tokens and self.captions else 0
+
+    @cached_property
+    def _tokens(self) -> tuple[Float[Tensor, "k d"], Int[Tensor, "n_plus_1"]]:
+        """The states of all captions' tokens in a row, and where each caption's begin and the last one's end."""
+        if not self.has_caption_tokens:
+            raise BadDataError(f"{self.folder} holds no states of caption tokens", hint="encode with caption_tokens=true")
+        path = self.folder / EMBEDDINGS_NAME
+        states = _map_tensor(path, "tokens", num_dims=2)
+        counts = _map_tensor(path, "num_tokens", num_dims=1, dtype=torch.int64)
+        sound = states.shape == (int(counts.sum()), self.config.text_encoder.dim) and bool((counts > 0).all())
+        if not sound or len(counts) != len(self.captions):
+            raise BadDataError(f"{path}: the tokens' states do not fit the captions", hint=_HINT)
+        return states, functional.pad(counts.cumsum(0), (1, 0))
+
     @cached_property
     def embeddings(self) -> Float[Tensor, "n d"]:
         """The pooled embeddings of the distinct captions."""
@@ -250,6 +306,8 @@ class LatentDataset:
     def _check(self) -> None:
         if self.embeddings.shape != (len(self.captions), self.config.text_encoder.dim):
             raise BadDataError(f"{self.folder / EMBEDDINGS_NAME} does not fit the captions", hint=_HINT)
+        if self.has_caption_tokens:
+            _ = self._tokens
         for number, name in enumerate(self._shard_names):
             if name != Path("shards", Path(name).name).as_posix():
                 raise BadDataError(f"{self.folder / INDEX_NAME} names a shard outside the folder: {name!r}", hint=_HINT)
@@ -266,7 +324,7 @@ class LatentDataset:
                 raise BadDataError(f"{self.folder / INDEX_NAME} has a {column} index that is out of range", hint=_HINT)
 
 
-def _map_tensor(path: Path, name: str, *, num_dims: int) -> Tensor:
+def _map_tensor(path: Path, name: str, *, num_dims: int, dtype: torch.dtype = torch.float32) -> Tensor:
     if path.is_symlink() or not path.is_file():
         raise BadDataError(f"{path} does not exist or is no regular file", hint=_HINT)
     try:
@@ -274,7 +332,7 @@ def _map_tensor(path: Path, name: str, *, num_dims: int) -> Tensor:
             tensor: Tensor = file.get_tensor(name)
     except (SafetensorError, ValueError, OSError) as error:
         raise BadDataError(f"{path} is no complete safetensors file with {name!r}: {error}", hint=_HINT) from error
-    if tensor.dtype != torch.float32 or tensor.ndim != num_dims:
+    if tensor.dtype != dtype or tensor.ndim != num_dims:
         raise BadDataError(f"{path}: {name} is {tensor.dtype} {list(tensor.shape)}", hint=_HINT)
     return tensor
 

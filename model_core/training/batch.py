@@ -55,7 +55,7 @@ class Batch:
         """Returns the batch with its tensors on a device; times stay where they index the schedule without waiting for it."""
         if device.type == "cpu":
             return self
-        moved = {name: _moved(getattr(self.condition, name), device) for name in ("labels", "text", "text_mask")}
+        moved = {name: _moved(tensor, device) for name, tensor in vars(self.condition).items() if tensor is not None}
         return Batch(
             rows=self.rows,
             x_0=_moved(self.x_0, device),
@@ -137,10 +137,10 @@ def require_fit(
     if not rows:
         raise BadDataError("the latents have no item in the train split", hint="choose more categories or another split")
     architecture.grid(latents.config.latent_shape)
-    if architecture.reads_text_states:
+    if architecture.reads_text_states and not latents.has_caption_tokens:
         raise BadModelError(
-            "the transformer attends to caption tokens, and latents hold pooled captions only",
-            hint="choose text_conditioning pooled or none",
+            "the transformer attends to caption tokens, and these latents hold pooled captions only",
+            hint="encode them with encode_latents.caption_tokens=true, or choose text_conditioning pooled or none",
         )
     if architecture.learn_variance != config.learn_variance:
         raise BadModelError("the transformer and its training differ in learn_variance", hint="set it for both, or for neither")
@@ -155,16 +155,19 @@ def require_fit(
 def full_conditions(latents: LatentDataset, rows: list[int], architecture: TransformerConfig) -> Condition:
     """Returns the conditions of rows before dropping; items without a label or caption have the null one."""
     labels = latents.label_indices(rows)
+    states, states_mask = latents.caption_tokens(rows) if architecture.reads_text_states else (None, None)
     return Condition(
         labels=torch.where(labels < 0, architecture.num_labels, labels),
         text=latents.caption_embeddings(rows) if architecture.text_dim else torch.zeros(len(rows), 0),
         text_mask=latents.caption_indices(rows) >= 0,
+        text_states=states,
+        text_states_mask=states_mask,
     )
 
 
 def condition_part(condition: Condition, which: slice) -> Condition:
     """Returns the conditions of some items."""
-    return Condition(labels=condition.labels[which], text=condition.text[which], text_mask=condition.text_mask[which])
+    return Condition(**{name: tensor[which] for name, tensor in vars(condition).items() if tensor is not None})
 
 
 def _moved(tensor: Tensor, device: torch.device) -> Tensor:

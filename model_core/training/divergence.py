@@ -61,6 +61,6 @@ def first_not_finite(gradients: Iterable[tuple[str, Tensor]], distributed: Distr
 def save_inputs(batch: Batch, path: Path) -> None:
     """Writes the inputs of a step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    condition = batch.condition
-    tensors = {"x_0": batch.x_0, "noise": batch.noise, "time": batch.time, "labels": condition.labels, "text": condition.text}
-    save_file({**tensors, "rows": torch.tensor(batch.rows), "text_mask": condition.text_mask}, path)
+    conditions = {name: tensor for name, tensor in vars(batch.condition).items() if tensor is not None}
+    tensors = {"x_0": batch.x_0, "noise": batch.noise, "time": batch.time, "rows": torch.tensor(batch.rows)}
+    save_file({**tensors, **conditions}, path)

@@ -119,7 +119,13 @@ def train(
     ):
         resumed_from = run.resume()
         peak = run.peak(matmul_peak) if matmul_peak and run.state.step < config.num_steps else None
-        throughput = throughput_of(config, architecture, latents.config.latent_shape, peak_flops_per_s=peak)
+        throughput = throughput_of(
+            config,
+            architecture,
+            latents.config.latent_shape,
+            text_tokens=latents.longest_caption if architecture.reads_text_states else 0,
+            peak_flops_per_s=peak,
+        )
         try:
             started = saved_at = clock()
             for loss in run.steps():

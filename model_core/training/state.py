@@ -79,7 +79,13 @@ class TrainingState:
         """Returns the network's prediction in float32."""
         with autocast(self._precision, self.device):
             prediction: Tensor = self._network(
-                x_t, timestep.to(self.device), condition.labels, condition.text, condition.text_mask
+                x_t,
+                timestep.to(self.device),
+                condition.labels,
+                condition.text,
+                condition.text_mask,
+                condition.text_states,
+                condition.text_states_mask,
             )
         return prediction.float()
 

@@ -51,14 +51,15 @@ def throughput_of(
     architecture: TransformerConfig,
     latent_shape: tuple[int, int, int, int],
     *,
+    text_tokens: int = 0,
     peak_flops_per_s: float | None = None,
 ) -> Throughput:
-    """Returns the measures of a run on latents [channels frames height width]."""
+    """Returns the measures of a run on latents [channels frames height width], and captions of so many tokens."""
     grid = architecture.grid(latent_shape)
     return Throughput(
         images_per_step=config.batch_size,
         tokens_per_step=config.batch_size * math.prod(grid),
-        flops_per_step=TRAINING_PASSES * forward_flops(architecture, grid, config.batch_size),
+        flops_per_step=TRAINING_PASSES * forward_flops(architecture, grid, config.batch_size, text_tokens=text_tokens),
         peak_flops_per_s=peak_flops_per_s,
     )
 

@@ -36,6 +36,9 @@ class LetterEncoder:
         self.asked.extend(texts)
         return torch.tensor([[float(len(text)), float(sum(c.isdigit() for c in text))] for text in texts])
 
+    def encode_tokens(self, texts: Sequence[str]) -> list[Tensor]:
+        return [torch.tensor([[float(ord(letter)), float(letter.isdigit())] for letter in text]) for text in texts]
+
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
@@ -52,9 +55,11 @@ def inputs(tmp_path: Path) -> dict[str, Path]:
     return {**validated_dataset(tmp_path), "codec": codec}
 
 
-def encode(inputs: dict[str, Path], out: Path, scratch: Path, recorder: Recorder | None = None) -> StepReport:
+def encode(
+    inputs: dict[str, Path], out: Path, scratch: Path, recorder: Recorder | None = None, config: Config = CONFIG
+) -> StepReport:
     out.mkdir(exist_ok=True)
-    return run(CONFIG, inputs, {"latents": out}, ports(scratch, recorder or Recorder()), text_encoder=LetterEncoder())
+    return run(config, inputs, {"latents": out}, ports(scratch, recorder or Recorder()), text_encoder=LetterEncoder())
 
 
 def revalidate(inputs: dict[str, Path]) -> None:
@@ -191,3 +196,19 @@ def test_a_label_that_the_dataset_does_not_list_is_refused(tmp_path: Path, input
     revalidate(inputs)
     with pytest.raises(BadDataError, match="horse"):
         encode(inputs, tmp_path / "latents", tmp_path / "scratch")
+
+
+def test_captions_tokens_are_kept_where_they_are_asked_for(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    encode(inputs, tmp_path / "pooled", tmp_path / "scratch")
+    encode(inputs, tmp_path / "tokens", tmp_path / "scratch", config=CONFIG.model_copy(update={"caption_tokens": True}))
+    pooled, opened = LatentDataset.open(tmp_path / "pooled"), LatentDataset.open(tmp_path / "tokens")
+    rows = list(range(len(opened)))
+    states, mask = opened.caption_tokens(rows)
+    assert states.shape == (len(rows), opened.longest_caption, 2)
+    captions = Dataset.open(inputs["dataset"]).columns["caption"]
+    for row, caption in enumerate(captions):
+        assert "".join(chr(int(code)) for code in states[row, mask[row], 0]) == (caption or "")
+    assert not states[~mask].any()
+    assert (pooled.has_caption_tokens, pooled.longest_caption) == (False, 0)
+    with pytest.raises(BadDataError, match="holds no states of caption tokens"):
+        pooled.caption_tokens(rows)

@@ -105,6 +105,8 @@ class StandIn:
         outer = self
 
         class LatentDataset:
+            has_caption_tokens = False
+
             def __init__(self):
                 self.dataset = Dataset.open(outer.dataset_folder)
 
@@ -125,7 +127,7 @@ class StandIn:
 
     def load_transformer(self, folder):
         model = torch.nn.Module()
-        model.config = types.SimpleNamespace(text_dim=self.text_dim)
+        model.config = types.SimpleNamespace(text_dim=self.text_dim, reads_text_states=False)
         return model, None
 
     def load_codec(self, folder):
@@ -140,6 +142,8 @@ class StandIn:
         labels,
         text,
         text_mask,
+        text_states,
+        text_states_mask,
         seeds,
         num_steps,
         guidance_scale,
@@ -151,6 +155,7 @@ class StandIn:
         assert len(labels) == len(seeds) <= batch_size
         self.devices.append(device)
         assert (text is None) == (text_mask is None) == (self.text_dim == 0)
+        assert text_states is text_states_mask is None
         self.calls.append((tuple(seeds), num_steps, guidance_scale))
         self.options = options
         return np.stack([self.draw(label, seed) for label, seed in zip(labels, seeds, strict=True)])

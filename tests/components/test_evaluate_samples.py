@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from model_core.transformer.dit import DiT
 from model_core.transformer.model_config import write_model_config
 from model_core.transformer.weights import save_weights
 from tests.model_core.codec.small import small_codec
-from tests.model_core.toy_latents import ARCHITECTURE, model_config
+from tests.model_core.toy_latents import ARCHITECTURE, TEXT_DIM, model_config
 
 CONFIG = Config(num_samples=8, batch_size=4)
 CONDITIONS = Conditions(
@@ -26,18 +28,21 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
-def draw(folder, *, bias):
+def draw(folder, *, bias, architecture=ARCHITECTURE, conditions=CONDITIONS):
     """Draws with a real network and codec."""
     for name in ("model", "codec", "scratch"):
-        (folder / name).mkdir()
-    model = DiT(ARCHITECTURE, generator=torch.Generator().manual_seed(0))
+        (folder / name).mkdir(parents=True)
+    model = DiT(architecture, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(1)
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
     model.final_layer.linear.bias.data.fill_(bias)
     save_weights(dict(model.named_parameters()), folder / "model")
-    write_model_config(model_config(), folder / "model")
+    write_model_config(model_config().model_copy(update={"architecture": architecture.to_dict()}), folder / "model")
     save_codec(small_codec(), folder / "codec")
     plan = SamplingPlan(num_steps=2, guidance_scale=2.0, sampler=None, options={}, model={}, inputs={})
     inputs = {name: folder / name for name in ("model", "codec")}
-    return draw_samples(CONFIG, plan, CONDITIONS, inputs, folder / "scratch", lambda done: None)
+    return draw_samples(CONFIG, plan, conditions, inputs, folder / "scratch", lambda done: None)
 
 
 def test_samples_are_pictures_one_a_seed(tmp_path):
@@ -51,3 +56,19 @@ def test_a_model_that_draws_no_numbers_is_refused_and_leaves_no_batch(tmp_path):
     with pytest.raises(BadModelError, match=r"picture of seed 40 .* not finite"):
         draw(tmp_path, bias=3e38)
     assert not list((tmp_path / "scratch").rglob("*.npy"))
+
+
+def test_a_model_that_attends_to_tokens_draws_for_those_of_the_captions(tmp_path):
+    cross = dataclasses.replace(ARCHITECTURE, text_conditioning="cross_attention")
+    states, mask = torch.randn(8, 5, TEXT_DIM, generator=torch.Generator().manual_seed(2)), torch.arange(5).expand(8, 5) < 3
+    conditions = dataclasses.replace(
+        CONDITIONS, text=torch.zeros(8, TEXT_DIM), has_text=torch.arange(8) > 0, text_states=(states, mask)
+    )
+    pictures = draw(tmp_path / "one", bias=0.1, architecture=cross, conditions=conditions)
+    unread = torch.where(mask[..., None], states, 9.0)  # other states where no token is
+    same = dataclasses.replace(conditions, text_states=(unread, mask))
+    np.testing.assert_array_equal(draw(tmp_path / "two", bias=0.1, architecture=cross, conditions=same), pictures)
+    other = draw(
+        tmp_path / "other", bias=0.1, architecture=cross, conditions=dataclasses.replace(conditions, text_states=(-states, mask))
+    )
+    assert [bool((a == b).all()) for a, b in zip(pictures, other, strict=True)] == [True] + [False] * 7

@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import json
 
@@ -37,6 +38,9 @@ class FakeEncoder:
 
     def encode(self, texts):
         return torch.tensor([[float(len(text))] * TEXT_DIM for text in texts])
+
+    def encode_tokens(self, texts):
+        return [torch.tensor([[ord(letter) % 7 * place**0.5 for place in range(TEXT_DIM)] for letter in text]) for text in texts]
 
 
 class Silent:
@@ -186,3 +190,19 @@ def test_an_option_of_another_sampler_is_refused(package, tmp_path, option):
 def test_a_sampler_that_the_model_cannot_have_is_refused(package, tmp_path):
     with pytest.raises(BadDataError, match="ddpm cannot sample"):
         _run(package, tmp_path, {"label": "squares"}, sampler="ddpm")
+
+
+def test_a_model_that_attends_to_tokens_reads_the_prompts(package, tmp_path):
+    architecture = dataclasses.replace(ARCHITECTURE, text_conditioning="cross_attention")
+    model = DiT(architecture, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(1)
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
+    write_model_config(model_config().model_copy(update={"architecture": architecture.to_dict()}), package)
+    save_weights(dict(model.named_parameters()), package)
+    pictures = {
+        prompt: (_run(package, tmp_path, {"prompt": prompt}, name=name)[0] / "image-000000.png").read_bytes()
+        for name, prompt in (("one", "zebra"), ("two", "zebra crossing"), ("three", "zebra crossed"))
+    }
+    assert len(set(pictures.values())) == 3
+    _run(package, tmp_path, {"label": "squares"}, name="label")

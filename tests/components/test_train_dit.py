@@ -12,7 +12,7 @@ from model_core.errors import BadDataError, BadModelError
 from model_core.sampling.generate import load_transformer
 from model_core.training.config import TrainingConfig
 from model_core.transformer.model_config import SamplingDefaults
-from tests.model_core.toy_latents import LABELS, write_latents
+from tests.model_core.toy_latents import LABELS, TEXT_DIM, write_latents
 
 SIZES = {"hidden_size": 16, "depth": 1, "num_heads": 2}
 CONFIG = Config(num_steps=12, batch_size=4, warmup_steps=2, **SIZES)
@@ -221,3 +221,19 @@ def test_the_defaults_are_the_recipe_from_before():
     assert (config.precision, config.accumulate_steps, config.compile, config.preset) == ("float32", 1, False, None)
     assert (config.norm, config.mlp, config.positions, config.qk_norm) == ("layer", "gelu", "sinusoid", False)
     assert (config.modulation, config.attention, config.text_conditioning) == ("block", "full", "pooled")
+
+
+def test_a_network_attends_to_the_captions_tokens_that_the_latents_hold(tmp_path):
+    cross = CONFIG.model_copy(update={"text_conditioning": "cross_attention", "learning_rate": 0.02, "drop_text": 0.0})
+    words = [torch.randn(count, TEXT_DIM, generator=torch.Generator().manual_seed(count)) for count in (2, 5, 3)]
+    losses = []
+    for name, tokens in (("words", words), ("others", [-states for states in words])):
+        latents = write_latents(tmp_path / f"{name}-latents", tokens=tokens)
+        _, folder = _run(tmp_path, name, cross, latents=latents)
+        losses.append(json.loads((folder / "training.json").read_text())["losses"])
+        assert load_transformer(folder)[0].config.reads_text_states
+    assert losses[0][0] == losses[1][0]  # attention starts at nothing
+    assert losses[0][-1] != losses[1][-1]
+    with pytest.raises(BadModelError, match="these latents hold pooled captions only") as caught:
+        _run(tmp_path, "pooled", cross)
+    assert "encode_latents.caption_tokens=true" in caught.value.hint

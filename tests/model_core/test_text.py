@@ -42,6 +42,13 @@ def test_a_text_s_embedding_does_not_depend_on_its_neighbours(encoder: MiniLMEnc
     torch.testing.assert_close(together[:1], encoder.encode(TEXTS[:1]), atol=1e-5, rtol=0)
 
 
+def test_a_texts_tokens_average_to_its_embedding(encoder: MiniLMEncoder) -> None:
+    tokens = encoder.encode_tokens(TEXTS)
+    assert [len(states) for states in tokens][3:] == [2, 6, 256]  # of the empty text what marks beginning and end
+    means = torch.stack([torch.nn.functional.normalize(states.mean(dim=0), dim=0) for states in tokens])
+    torch.testing.assert_close(means, encoder.encode(TEXTS), atol=1e-5, rtol=0)
+
+
 def test_no_text_gives_no_vector(encoder: MiniLMEncoder) -> None:
     assert encoder.encode([]).shape == (0, 384)
 

@@ -1,5 +1,6 @@
 """A tiny latents folder and model, for tests of training and sampling."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -26,7 +27,9 @@ TRAINING = TrainingConfig(
 )
 
 
-def write_latents(folder: Path, *, num_items: int = 10, latents: torch.Tensor | None = None) -> Path:
+def write_latents(
+    folder: Path, *, num_items: int = 10, latents: torch.Tensor | None = None, tokens: Sequence[torch.Tensor] | None = None
+) -> Path:
     """Writes latents of items 0, 1, ...: the last two are held out, the first has neither label nor caption."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn = torch.randn(num_items, *SHAPE, generator=torch.Generator().manual_seed(5)) if latents is None else latents
@@ -51,7 +54,7 @@ def write_latents(folder: Path, *, num_items: int = 10, latents: torch.Tensor | 
         text_encoder=TextEncoderInfo(name="toy", digest="e" * 64, dim=TEXT_DIM),
     )
     embeddings = torch.randn(3, TEXT_DIM, generator=torch.Generator().manual_seed(6))
-    write_index(folder, config, entries, captions=["one", "two", "three"], embeddings=embeddings)
+    write_index(folder, config, entries, captions=["one", "two", "three"], embeddings=embeddings, tokens=tokens)
     return folder
 
 
