@@ -83,6 +83,8 @@ def parse_canonical(data: bytes, *, floats: bool = False) -> Any:
 def _checked(value: Any, *, floats: bool, path: str, depth: int) -> Any:
     if depth > MAX_DEPTH:
         raise BadRecordError(f"a record is nested more than {MAX_DEPTH} deep")
+    if isinstance(value, str) or value is None:
+        return value
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str):
@@ -108,7 +110,7 @@ def _parse_plain(data: bytes) -> Any:
         return None
     text = data.decode("ascii")
     try:
-        value = _PLAIN_DECODER.decode(text)
+        value, _ = _PLAIN_DECODER.raw_decode(text)  # what stands behind it is seen by the comparison
         return value if _PLAIN_ENCODER.encode(value) == text else None
     except (ValueError, RecursionError):
         return None

@@ -20,6 +20,7 @@ SYSTEM = "system"
 """The actor of what the platform does by itself."""
 
 _KEYS = frozenset({"index", "time", "actor", "action", "subject", "details", "run_id"})
+_MAX_CHARACTERS = {"actor": 64, "action": 64, "subject": 512, "run_id": 64}
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z", re.ASCII)
 _ACTION = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z][a-z0-9_-]*)+", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -129,8 +130,7 @@ def _problem(record: Any) -> str | None:
 
 
 def _string_problem(record: dict[str, Any]) -> str | None:
-    limits = {"actor": 64, "action": 64, "subject": 512, "run_id": 64}
-    for key, limit in limits.items():
+    for key, limit in _MAX_CHARACTERS.items():
         value = record[key]
         if key == "run_id" and value is None:
             continue

@@ -59,6 +59,50 @@ def num_nodes(size: int) -> int:
     return sum(size >> level for level in range(size.bit_length()))
 
 
+class GrowingTree:
+    """A tree that leaves are added to, many at a time; it keeps no more than the peaks: the complete subtrees that cover it.
+
+    Args:
+        size: Number of leaves that it begins with.
+        peaks: The hashes of `complete_subtrees` of these, left to right.
+
+    Attributes:
+        size: Number of leaves.
+    """
+
+    def __init__(self, size: int = 0, peaks: Sequence[bytes] = ()) -> None:
+        self.size = size
+        covers = complete_subtrees(0, size)
+        self._peaks = {level: value for (level, _), value in zip(covers, peaks, strict=True)}
+
+    def append(self, leaf_hashes: Sequence[bytes]) -> list[list[bytes]]:
+        """Adds leaves, and returns the complete subtrees that come into being with them.
+
+        Args:
+            leaf_hashes: The leaves, in order.
+
+        Returns:
+            Their hashes by level, from 0. Those of a level stand in a row, of which the first is at position
+            ``size >> level``, where ``size`` is that of the tree before.
+        """
+        levels = []
+        row = list(leaf_hashes)
+        self.size += len(row)
+        while row:
+            levels.append(row)
+            level = len(levels) - 1
+            left = self._peaks.pop(level, None)
+            pairs = row if left is None else [left, *row]
+            if len(pairs) & 1:
+                self._peaks[level] = pairs[-1]
+            row = [node_hash(*pair) for pair in zip(pairs[::2], pairs[1::2], strict=False)]
+        return levels
+
+    def root(self) -> bytes:
+        """Returns the root over all leaves."""
+        return fold([self._peaks[level] for level in sorted(self._peaks, reverse=True)])
+
+
 def extend(size: int, leaf_hashes: Sequence[bytes], nodes: NodeReader) -> dict[Coordinate, bytes]:
     """Returns the complete subtrees that come into being when leaves are added.
 
@@ -72,11 +116,8 @@ def extend(size: int, leaf_hashes: Sequence[bytes], nodes: NodeReader) -> dict[C
     """
     peaks = complete_subtrees(0, size)
     stored = _read(nodes, peaks)
-    stack = [(level, stored[level, position]) for level, position in peaks]
-    added: dict[Coordinate, bytes] = {}
-    for index, leaf in enumerate(leaf_hashes, start=size):
-        added.update(push_leaf(stack, index, leaf))
-    return added
+    levels = GrowingTree(size, [stored[peak] for peak in peaks]).append(leaf_hashes)
+    return {(level, (size >> level) + i): value for level, row in enumerate(levels) for i, value in enumerate(row)}
 
 
 def push_leaf(stack: list[tuple[int, bytes]], index: int, leaf: bytes) -> dict[Coordinate, bytes]:

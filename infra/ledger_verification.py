@@ -1,24 +1,28 @@
 """Checks everything that the database says against the ledger, and the ledger against itself and its signed heads."""
 
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Row, func, select
 
-from governance import merkle
 from governance.checkpoint import Checkpoint, verify_checkpoint
 from governance.errors import IntegrityError
-from governance.ledger import LedgerEntry, parse_entry
-from governance.merkle import Coordinate
+from governance.ledger import parse_entry
+from governance.merkle import GrowingTree, leaf_hash, num_nodes
 from infra.anchors import Anchor
 from infra.database import Database
 from infra.record_verification import RecordChecker
 from infra.tables import ledger_checkpoints, ledger_entries, ledger_head, ledger_nodes
 
-_BATCH = 1024
+_BATCH = 2048
+"""How many entries are in memory at a time; each may have 64 KiB."""
+
 _MAX_PROBLEMS = 100
+_Rows = Sequence[Row[Any, Any, Any, Any, Any]]
 
 VerifyProgress = Callable[[int, int], None]
 """Called with the number of entries checked and the number in all."""
@@ -95,9 +99,10 @@ class _Verification:
         self._public_key = public_key
         self._progress = progress
         self._problems: list[str] = []
-        self._peaks: list[tuple[int, bytes]] = []
+        self._tree = GrowingTree()
         self._records = RecordChecker(connection)
         self._num_checkpoints = 0
+        self._checkpoints: dict[int, Checkpoint] = {}
         self._anchors: dict[int, list[Anchor]] = {}
         for anchor in anchors:
             self._anchors.setdefault(anchor.size, []).append(anchor)
@@ -105,10 +110,11 @@ class _Verification:
     def run(self) -> VerifyReport:
         self._check_file()
         size = self._check_head()
-        checkpoints = self._check_signatures()
-        count = self._check_entries(size, checkpoints)
+        self._check_signatures()
+        self._check_entries(size)
+        count = self._tree.size
         self._check_num_nodes(count)
-        for beyond in sorted(checkpoint_size for checkpoint_size in checkpoints if checkpoint_size > count):
+        for beyond in sorted(checkpoint_size for checkpoint_size in self._checkpoints if checkpoint_size > count):
             self._say(f"a checkpoint of {beyond} entries is signed, the ledger has {count}: entries are gone")
         for anchor in (anchor for size in sorted(self._anchors) if size > count for anchor in self._anchors[size]):
             self._say(f"anchor {anchor.source} is of {anchor.size} entries, the ledger has {count}: entries are gone")
@@ -117,7 +123,7 @@ class _Verification:
         return VerifyReport(
             ok=not self._problems,
             num_entries=count,
-            root_hash=merkle.fold([value for _, value in self._peaks]).hex(),
+            root_hash=self._tree.root().hex(),
             num_checkpoints=self._num_checkpoints,
             problems=tuple(self._problems[:_MAX_PROBLEMS]),
             num_anchors=sum(map(len, self._anchors.values())),
@@ -143,8 +149,7 @@ class _Verification:
             return 0
         return int(rows[0].size)
 
-    def _check_signatures(self) -> dict[int, Checkpoint]:
-        found = {}
+    def _check_signatures(self) -> None:
         columns = ledger_checkpoints.c
         for size, note in self._connection.execute(select(columns.size, columns.note).order_by(columns.size)):
             self._num_checkpoints += 1
@@ -156,81 +161,91 @@ class _Verification:
             if checkpoint.size != size:
                 self._say(f"checkpoint {size}: the note is of {checkpoint.size} entries")
                 continue
-            found[size] = checkpoint
-        return found
+            self._checkpoints[size] = checkpoint
 
-    def _check_entries(self, size: int, checkpoints: Mapping[int, Checkpoint]) -> int:
+    def _check_entries(self, size: int) -> None:
+        """Checks the entries in order, up to the first that is missing, and the tree over them."""
         columns = ledger_entries.c
-        query = select(columns.index.label("position"), columns.entry, columns.action, columns.subject, columns.run_id)
+        query = select(columns.index, columns.action, columns.subject, columns.run_id, columns.entry)
         query = query.order_by(columns.index).limit(_BATCH)
-        done = 0
-        self._check_root(0, checkpoints)
+        fixed = sorted({*self._checkpoints, *self._anchors})
+        self._check_root()
         rows = self._connection.execute(query).all()
         while rows:
-            first, computed = done, dict[Coordinate, bytes]()
-            for row in rows:
-                if row.position != done:
-                    self._say(f"entry {done} is missing, the next is {row.position}")
-                    return done
-                data = row.entry if isinstance(row.entry, bytes) else str(row.entry).encode()
-                computed.update(merkle.push_leaf(self._peaks, done, merkle.leaf_hash(data)))
-                self._check_entry(row)
-                done += 1
-                self._check_root(done, checkpoints)
-            self._check_nodes(first, done, computed)
-            for problem in self._records.flush():
-                self._say(problem)
+            unbroken = _unbroken(rows, self._tree.size)
+            self._check_batch(unbroken, fixed)
+            if len(unbroken) < len(rows):
+                self._say(f"entry {self._tree.size} is missing, the next is {rows[len(unbroken)][0]}")
+                return
             if self._progress is not None:
-                self._progress(done, size)
-            rows = self._connection.execute(query.where(columns.index >= done)).all()
-        if done != size:
-            self._say(f"the ledger's head says {size} entries, there are {done}")
-        return done
+                self._progress(self._tree.size, size)
+            rows = self._connection.execute(query.where(columns.index >= self._tree.size)).all()
+        if self._tree.size != size:
+            self._say(f"the ledger's head says {size} entries, there are {self._tree.size}")
 
-    def _check_root(self, size: int, checkpoints: Mapping[int, Checkpoint]) -> None:
-        checkpoint, anchors = checkpoints.get(size), self._anchors.get(size, ())
+    def _check_batch(self, rows: _Rows, fixed: Sequence[int]) -> None:
+        """Checks the next entries and the nodes that they complete, and the root wherever one was fixed among them."""
+        first, end = self._tree.size, self._tree.size + len(rows)
+        levels: list[list[bytes]] = []
+        stops = fixed[bisect_right(fixed, first) : bisect_left(fixed, end)]
+        for start, stop in pairwise([first, *stops, end]):
+            part = rows[start - first : stop - first]
+            for row in part:
+                self._check_entry(*row)
+            for level, hashes in enumerate(self._tree.append([leaf_hash(_stored_bytes(row[-1])) for row in part])):
+                if level == len(levels):
+                    levels.append([])
+                levels[level] += hashes
+            self._check_root()
+        self._check_nodes(first, levels)
+        for problem in self._records.flush():
+            self._say(problem)
+
+    def _check_root(self) -> None:
+        size = self._tree.size
+        checkpoint, anchors = self._checkpoints.get(size), self._anchors.get(size, ())
         if checkpoint is None and not anchors:
             return
-        root = merkle.fold([value for _, value in self._peaks])
+        root = self._tree.root()
         if checkpoint is not None and root != checkpoint.root_hash:
             self._say(f"checkpoint {size}: the entries before it are not those that were signed")
         for anchor in anchors:
             if root != anchor.root_hash:
                 self._say(f"anchor {anchor.source}: the first {size} entries are not those that it fixed: it is another history")
 
-    def _check_entry(self, row: Any) -> None:
-        if not isinstance(row.entry, bytes):
-            self._say(f"entry {row.position}: it is not stored as bytes")
+    def _check_entry(self, position: Any, action: Any, subject: Any, run_id: Any, data: Any) -> None:
+        if not isinstance(data, bytes):
+            self._say(f"entry {position}: it is not stored as bytes")
             return
         try:
-            entry = parse_entry(row.entry)
+            entry = parse_entry(data)
         except IntegrityError as error:
-            self._say(f"entry {row.position}: {error.diagnosis}")
+            self._say(f"entry {position}: {error.diagnosis}")
             return
-        said = {"position": entry.index, "action": entry.action, "subject": entry.subject, "run_id": entry.run_id}
-        for name, value in said.items():
-            if getattr(row, name) != value or type(getattr(row, name)) is not type(value):
-                self._say(f"entry {row.position}: {name} of the row is {getattr(row, name)!r:.80}, the entry says {value!r:.80}")
-        self._note(entry)
+        stored, said = (position, action, subject, run_id), (entry.index, entry.action, entry.subject, entry.run_id)
+        if stored != said or type(position) is not int:
+            for name, value, found in zip(("position", "action", "subject", "run_id"), said, stored, strict=True):
+                if found != value or type(found) is not type(value):
+                    self._say(f"entry {position}: {name} of the row is {found!r:.80}, the entry says {value!r:.80}")
+        for problem in self._records.note(entry, data):
+            self._say(f"entry {position}: {problem}")
 
-    def _note(self, entry: LedgerEntry) -> None:
-        for problem in self._records.note(entry):
-            self._say(f"entry {entry.index}: {problem}")
-
-    def _check_nodes(self, first: int, end: int, computed: dict[Coordinate, bytes]) -> None:
+    def _check_nodes(self, first: int, levels: Sequence[Sequence[bytes]]) -> None:
+        """Compares the stored nodes with those that the entries from `first` on completed, level by level."""
         columns = ledger_nodes.c
-        for level in range(end.bit_length()):
-            low, high = first >> level, end >> level
-            if low == high:
-                continue
+        for level, hashes in enumerate(levels):
+            low = first >> level
             query = select(columns.position, columns.hash).where(
-                columns.level == level, columns.position >= low, columns.position < high
+                columns.level == level, columns.position >= low, columns.position < low + len(hashes)
             )
-            stored = {row.position: row.hash for row in self._connection.execute(query)}
-            for position in range(low, high):
+            stored = dict(self._connection.execute(query).all())
+            computed = dict(enumerate(hashes, start=low))
+            if stored == computed:
+                continue
+            for position, value in computed.items():
                 if position not in stored:
                     self._say(f"node {position} of level {level} is missing")
-                elif stored[position] != computed.get((level, position)):
+                elif stored[position] != value:
                     self._say(
                         f"node {position} of level {level} is not the hash of entries {position << level} to "
                         f"{((position + 1) << level) - 1}"
@@ -238,5 +253,17 @@ class _Verification:
 
     def _check_num_nodes(self, count: int) -> None:
         found = self._connection.execute(select(func.count()).select_from(ledger_nodes)).scalar_one()
-        if found != merkle.num_nodes(count):
-            self._say(f"the tree over {count} entries has {merkle.num_nodes(count)} nodes, {found} are stored")
+        if found != num_nodes(count):
+            self._say(f"the tree over {count} entries has {num_nodes(count)} nodes, {found} are stored")
+
+
+def _unbroken(rows: _Rows, first: int) -> _Rows:
+    """Returns the rows before the first whose index is not the next."""
+    for number, row in enumerate(rows):
+        if row[0] != first + number:
+            return rows[:number]
+    return rows
+
+
+def _stored_bytes(data: Any) -> bytes:
+    return data if isinstance(data, bytes) else str(data).encode()

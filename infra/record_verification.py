@@ -7,7 +7,7 @@ What entries of earlier releases did not say yet is not asked of them.
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ _RUN_STATUS = {"run.started": "running", "run.completed": "completed", "run.fail
 _RUN_END = {"ended", "error", "error_digest", "overhead_s"}
 _RUN_NOT_ENDED = dict.fromkeys(("ended", "error", "overhead_s"))
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_ANY_SUBJECT = re.compile(rb":[0-9a-f]{64}(?![0-9a-f])")
 _SUBJECT = re.compile(r"(?<![a-z0-9_-])[a-z][a-z0-9_-]*:[0-9a-f]{64}(?![0-9a-f])", re.ASCII)
 _VERSION = re.compile(r"model-version:(?P<name>.+)/(?P<version>[1-9][0-9]{0,17})", re.ASCII | re.DOTALL)
 
@@ -56,6 +57,11 @@ _ATTESTATIONS = Described(
     noun="attestation",
     columns=frozenset({"kind", "subject", "run_id", "signer", "envelope", "created"}),
 )
+_ONE_ROW: dict[str, tuple[Described, Callable[[LedgerEntry], dict[str, Any]]]] = {
+    "identity.created": (_IDENTITIES, lambda _: {"revoked": None}),
+    "identity.revoked": (_IDENTITIES, lambda entry: {"revoked": entry.time}),
+    "attestation.signed": (_ATTESTATIONS, lambda entry: {"run_id": entry.run_id}),
+}
 _WITHDRAWALS = Described(table=withdrawals, noun="withdrawal", columns=frozenset({"reason_commitment", "actor", "created"}))
 
 
@@ -88,14 +94,20 @@ class RecordChecker:
         self._expected: dict[str, dict[Key, dict[str, Any]]] = {}
         self._artifacts: dict[Key, dict[str, Any]] = {}
         self._recorded = {f"{kind}:{digest}" for kind, digest in connection.execute(select(artifacts.c.kind, artifacts.c.digest))}
+        self._digests = {f":{subject.rpartition(':')[2]}".encode() for subject in self._recorded}
         self._mentioned: set[str] = set()
         self._keys: dict[str, str] = {}
         self._assets = AssetChecker(connection)
         self._commitments = CommitmentChecker(connection)
         self._lineage = LineageChecker(connection)
 
-    def note(self, entry: LedgerEntry) -> Iterator[str]:
-        """Takes in an entry; yields what is wrong with it by itself."""
+    def note(self, entry: LedgerEntry, data: bytes) -> Iterator[str]:
+        """Takes in an entry; yields what is wrong with it by itself.
+
+        Args:
+            entry: What it says.
+            data: Its bytes.
+        """
         self._commitments.note(entry)
         self._lineage.note(entry)
         pem = entry.details.get("public_key_pem")
@@ -104,7 +116,7 @@ class RecordChecker:
         if entry.action == ASSET_GENERATED:
             self._assets.note(entry)
             return
-        self._mentioned.update(subject for subject in _subjects(entry) if subject in self._recorded)
+        self._mention(entry, data)
         if entry.action == "model.registered" and not _VERSION.fullmatch(entry.subject):
             yield f"{entry.subject!r:.80} is no model version"
             return
@@ -129,6 +141,13 @@ class RecordChecker:
         yield from self._commitments.problems()
         yield from self._lineage.problems()
         yield from statement_problems(self._connection, self._keys)
+
+    def _mention(self, entry: LedgerEntry, data: bytes) -> None:
+        """Takes in which recorded artifacts an entry names; most entries name none, which their bytes tell at once."""
+        named = {entry.subject, f"package:{entry.details.get('root_digest')}"}
+        if not self._digests.isdisjoint(_ANY_SUBJECT.findall(data)):
+            named.update(_subjects(entry.details))
+        self._mentioned.update(named & self._recorded)
 
     def _expect(self, said: _Said) -> None:
         known = self._expected.setdefault(said.table.table.name, {}).setdefault(said.key, {})
@@ -185,14 +204,9 @@ def _said_by(entry: LedgerEntry) -> list[_Said]:
     if found and entry.action == "model.registered":
         values = {"run_id": entry.run_id, **details}
         return [_Said(table=_VERSIONS, key=(found["name"], int(found["version"])), values=values)]
-    one_row: dict[str, tuple[Described, dict[str, Any]]] = {
-        "identity.created": (_IDENTITIES, {"revoked": None}),
-        "identity.revoked": (_IDENTITIES, {"revoked": entry.time}),
-        "attestation.signed": (_ATTESTATIONS, {"run_id": entry.run_id}),
-    }
-    if entry.action in one_row:
-        described, known = one_row[entry.action]
-        return [_Said(table=described, key=(rest,), values={**known, **details})]
+    if entry.action in _ONE_ROW:
+        described, known = _ONE_ROW[entry.action]
+        return [_Said(table=described, key=(rest,), values={**known(entry), **details})]
     if entry.action == "dataset.withdrawn":
         values = {**details, "actor": entry.actor}
         return [_Said(table=_WITHDRAWALS, key=(rest, item), values=values) for item in details.get("items") or ()]
@@ -256,12 +270,8 @@ def _artifact_differences(row: Mapping[str, Any], said: Mapping[str, Any]) -> It
 
 
 def _subjects(value: Any) -> Iterator[str]:
-    """Yields the artifacts that an entry, or a value in it, names."""
-    if isinstance(value, LedgerEntry):
-        yield value.subject
-        yield f"package:{value.details.get('root_digest')}"
-        yield from _subjects(value.details)
-    elif isinstance(value, str):
+    """Yields the artifacts that a value of an entry names."""
+    if isinstance(value, str):
         yield from _SUBJECT.findall(value)
     elif isinstance(value, dict):
         for key, item in value.items():

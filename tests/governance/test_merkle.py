@@ -155,6 +155,28 @@ def test_batches_and_single_appends_give_the_same_nodes():
     assert one_by_one == tree(130)
 
 
+@given(st.lists(st.integers(0, 40), max_size=6))
+def test_a_growing_tree_has_the_roots_and_nodes_of_the_reference(steps):
+    growing, nodes = merkle.GrowingTree(), MemoryNodes()
+    for step in steps:
+        before, added = growing.size, LEAVES[growing.size : growing.size + step]
+        for level, row in enumerate(growing.append([merkle.leaf_hash(entry) for entry in added])):
+            nodes.update({(level, (before >> level) + i): value for i, value in enumerate(row)})
+        assert growing.size == before + len(added)
+        assert growing.root() == reference_root(LEAVES[: growing.size])
+        assert nodes == tree(growing.size)
+
+
+def test_a_growing_tree_goes_on_from_peaks_and_from_no_others():
+    peaks = [NODES[coordinate] for coordinate in merkle.complete_subtrees(0, 75)]
+    growing = merkle.GrowingTree(75, peaks)
+    assert growing.root() == reference_root(LEAVES[:75])
+    growing.append([merkle.leaf_hash(entry) for entry in LEAVES[75:130]])
+    assert growing.root() == reference_root(LEAVES[:130])
+    with pytest.raises(ValueError, match="zip"):
+        merkle.GrowingTree(75, peaks[1:])
+
+
 @given(st.data())
 def test_inclusion_proofs_hold_and_no_other_claim_does(data):
     size = data.draw(st.integers(1, len(LEAVES)))

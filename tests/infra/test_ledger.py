@@ -9,6 +9,7 @@ from sqlalchemy import insert
 from sqlalchemy.engine import make_url
 
 from governance import merkle
+from governance.checkpoint import sign_checkpoint as sign_note
 from governance.checkpoint import verify_checkpoint
 from governance.errors import IntegrityError, UnknownSubjectError
 from infra.database import Database
@@ -27,6 +28,7 @@ from infra.ledger import (
 )
 from infra.tables import artifacts, assets, model_versions, runs
 
+BATCH = 2048
 DIGEST, OTHER = "ab" * 32, "cd" * 32
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 ANOTHER_RUN = (
@@ -330,6 +332,41 @@ def test_a_thousand_faults_are_reported_by_the_first_hundred(db, keys, tamper):
 
 
 def test_sizes_across_a_page_border_verify(db, keys):
-    for number in itertools.chain([1023], [1, 1, 1100]):
+    for number in itertools.chain([BATCH - 1], [1, 1, BATCH + 70]):
         append(db, number)
-        assert verify_ledger(db, keys.log_public_key()).ok
+        sign_checkpoint(db, keys)
+        report = verify_ledger(db, keys.log_public_key())
+        with db.read() as connection:
+            assert (report.problems, report.root_hash) == ((), root_hash(connection, report.num_entries).hex())
+    assert report.num_checkpoints == 4
+
+
+@pytest.mark.parametrize("index", [0, 1, BATCH - 1, BATCH, BATCH + 1, 2 * BATCH - 1, 2 * BATCH])
+def test_a_fault_is_named_wherever_a_page_begins_or_ends(db, keys, tamper, index):
+    append(db, 2 * BATCH + 1)
+    changed = tamper('SELECT entry FROM gs_ledger_entries WHERE "index" = ?', (index,)).fetchone()[0]
+    tamper('UPDATE gs_ledger_entries SET entry = ? WHERE "index" = ?', (changed.replace(b"test", b"rest"), index))
+    assert problems(db, keys)[:2] == [
+        f"entry {index}: action of the row is 'test.appended', the entry says 'rest.appended'",
+        f"node {index} of level 0 is not the hash of entries {index} to {index}",
+    ]
+    tamper('DELETE FROM gs_ledger_entries WHERE "index" = ?', (index,))
+    found = verify_ledger(db, keys.log_public_key())
+    assert found.num_entries == index
+    missing = f"entry {index} is missing, the next is {index + 1}"
+    assert (
+        f"the ledger's head says {2 * BATCH + 1} entries, there are {index}" if index == 2 * BATCH else missing
+    ) in found.problems
+
+
+def test_each_of_many_checkpoints_between_two_pages_is_compared(db, keys, tamper):
+    for number in (BATCH - 3, 1, 1, 1, 1, 1, 50):
+        append(db, number)
+        sign_checkpoint(db, keys)
+    assert not problems(db, keys)
+    for size in (BATCH - 2, BATCH, BATCH + 2, BATCH + 52):
+        note = tamper("SELECT note FROM gs_ledger_checkpoints WHERE size = ?", (size,)).fetchone()[0]
+        forged = sign_note(size=size, root_hash=bytes(32), private_key=keys.log_private_key())
+        tamper("UPDATE gs_ledger_checkpoints SET note = ? WHERE size = ?", (forged, size))
+        assert problems(db, keys) == [f"checkpoint {size}: the entries before it are not those that were signed"]
+        tamper("UPDATE gs_ledger_checkpoints SET note = ? WHERE size = ?", (note, size))
