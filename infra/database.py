@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine, insert, select, update
 from governance.errors import BadRecordError, IntegrityError
 from governance.ledger import SALT_BYTES, SYSTEM, LedgerEntry, commitment, format_time
 from governance.merkle import extend, leaf_hash
+from infra.bulk_insert import insert_rows
 from infra.database_errors import translated_errors
 from infra.engines import BEGIN_IMMEDIATE, make_engine, parse_url, shown_name
 from infra.ledger_nodes import StoredNodes, insert_nodes
@@ -129,12 +130,9 @@ class UnitOfWork:
             self.append("lineage.recorded", "lineage", {"lineage": self.lineage()})
         if not self._pending:
             return
-        rows = [
-            {"index": e.index, "entry": data, "action": e.action, "subject": e.subject, "run_id": e.run_id}
-            for e, data in self._pending
-        ]
+        rows = [(e.index, data, e.action, e.subject, e.run_id) for e, data in self._pending]
         leaves = [leaf_hash(data) for _, data in self._pending]
-        self.connection.execute(insert(ledger_entries), rows)
+        insert_rows(self.connection, ledger_entries, ("index", "entry", "action", "subject", "run_id"), rows)
         insert_nodes(self.connection, extend(self._size, leaves, StoredNodes(self.connection)))
         self._size = self.size
         self._pending.clear()

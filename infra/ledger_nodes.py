@@ -1,14 +1,18 @@
 """The complete subtrees of the ledger's tree, as rows."""
 
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 
-from sqlalchemy import Connection, and_, insert, or_, select
+from sqlalchemy import Connection, TextClause, select, text
 
 from governance.merkle import Coordinate
+from infra.bulk_insert import insert_rows
 from infra.tables import ledger_nodes
 
 _MAX_COORDINATES = 100
-"""Each becomes a search of its own in the primary key; a row-value IN would make SQLite scan the table."""
+"""In one query; more than any one proof takes."""
+
+_KEY = ("level", "position")
 
 
 class StoredNodes:
@@ -27,9 +31,8 @@ class StoredNodes:
         found: dict[Coordinate, bytes] = {}
         for start in range(0, len(wanted), _MAX_COORDINATES):
             chunk = wanted[start : start + _MAX_COORDINATES]
-            columns = ledger_nodes.c
-            matches = (and_(columns.level == level, columns.position == position) for level, position in chunk)
-            rows = self._connection.execute(select(columns.level, columns.position, columns.hash).where(or_(*matches)))
+            values = {f"{name}_{i}": value for i, pair in enumerate(chunk) for name, value in zip(_KEY, pair, strict=True)}
+            rows = self._connection.execute(_query(len(chunk)), values)
             found.update({(level, position): bytes(value) for level, position, value in rows})
         return found
 
@@ -84,5 +87,15 @@ class BlockNodes:
 
 def insert_nodes(connection: Connection, nodes: Mapping[Coordinate, bytes]) -> None:
     """Writes complete subtrees."""
-    rows = [{"level": level, "position": position, "hash": value} for (level, position), value in nodes.items()]
-    connection.execute(insert(ledger_nodes), rows)
+    rows = [(level, position, value) for (level, position), value in nodes.items()]
+    insert_rows(connection, ledger_nodes, ("level", "position", "hash"), rows)
+
+
+@lru_cache
+def _query(num_coordinates: int) -> TextClause:
+    """Returns a query for so many nodes, written once, since each proof asks one.
+
+    Each coordinate becomes a search of its own in the primary key; a row-value IN would make SQLite scan the table.
+    """
+    matches = (f"(level = :level_{i} AND position = :position_{i})" for i in range(num_coordinates))
+    return text(f"SELECT level, position, hash FROM {ledger_nodes.name} WHERE {' OR '.join(matches)}")  # noqa: S608  # names
