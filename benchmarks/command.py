@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from governance.errors import GovernanceError
+from infra.errors import InfraError
 from model_core.errors import BadDataError, ModelCoreError
 
 EXIT_INTERRUPTED = 130
@@ -19,7 +21,7 @@ def run_command(body: Callable[[], None]) -> int:
     """Runs a benchmark; returns the exit code, and says on standard error in one line and a hint what was wrong."""
     try:
         body()
-    except ModelCoreError as error:
+    except (ModelCoreError, GovernanceError, InfraError) as error:
         print(f"error: {error.diagnosis}", file=sys.stderr)
         if error.hint:
             print(f"hint: {error.hint}", file=sys.stderr)

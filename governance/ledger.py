@@ -32,7 +32,8 @@ class LedgerEntry:
 
     Attributes:
         index: Its place, from 0.
-        time: When it was appended, RFC 3339 UTC with microseconds.
+        time: What the clock said when it was appended, RFC 3339 UTC with microseconds. Entries follow each other by index: where
+            a clock was set back, a later entry has an earlier time, and nothing is moved or refused for it.
         actor: The identity that acted, or ``system``.
         action: What happened, such as ``run.started``.
         subject: What it happened to, such as ``run:<run_id>``.
