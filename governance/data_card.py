@@ -32,6 +32,7 @@ def _section(source: DataSource, checks: Sequence[Fact]) -> list[str]:
         ("taken from", _listed(source.sources)),
         ("brought in by", plain_markdown(source.importer) if source.importer else UNKNOWN),
         ("categories", _listed(source.labels)),
+        *((("known only from lineage imported from", plain_markdown(source.imported_from)),) if source.imported_from else ()),
         *((f"check: {plain_markdown(fact.label)}", plain_markdown(fact.value)) for fact in checks),
     ]
     table = ["| what | on record |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]

@@ -51,7 +51,9 @@ class UnitOfWork:
         self._clock = clock
         self._token_bytes = token_bytes
         self._pending: list[tuple[LedgerEntry, bytes]] = []
-        self._events: list[tuple[int, str]] = []
+        self._events: list[int] = []  # first and last id
+        self._num_events = 0
+        self._events_digest = hashlib.sha256()
 
     @property
     def size(self) -> int:
@@ -100,7 +102,9 @@ class UnitOfWork:
 
     def note_event(self, event_id: int, text: str) -> None:
         """Notes a lineage event that was stored, in the order of ids, for the entry that speaks of it."""
-        self._events.append((event_id, text))
+        self._events = [*self._events[:1], event_id]
+        self._num_events += 1
+        self._events_digest.update(f"{text}\n".encode())
 
     def lineage(self) -> dict[str, Any]:
         """Returns the detail ``lineage`` of an entry: which lineage events were stored since it was last asked for.
@@ -110,15 +114,13 @@ class UnitOfWork:
         """
         if not self._events:
             raise ValueError("no lineage event was stored")
-        lines = "".join(f"{text}\n" for _, text in self._events)
-        (first, _), (last, _) = self._events[0], self._events[-1]
         statement = {
-            "first": first,
-            "last": last,
-            "num_events": len(self._events),
-            "sha256": hashlib.sha256(lines.encode()).hexdigest(),
+            "first": self._events[0],
+            "last": self._events[-1],
+            "num_events": self._num_events,
+            "sha256": self._events_digest.hexdigest(),
         }
-        self._events.clear()
+        self._events, self._num_events, self._events_digest = [], 0, hashlib.sha256()
         return statement
 
     def flush(self) -> None:

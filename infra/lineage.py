@@ -1,14 +1,15 @@
 """The store of lineage: OpenLineage events as they were emitted, and the edges that they state."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, String, bindparam, insert, select
+from sqlalchemy import Connection, Select, String, bindparam, insert, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from governance.lineage import Edge, Event, LineageGraph, event_edges, owning_run
+from governance.imported_lineage import told_by
+from governance.lineage import Edge, Event, LineageGraph
 from infra.database import UnitOfWork
 from infra.tables import lineage_edges, lineage_events
 
@@ -25,21 +26,51 @@ def record_event(uow: UnitOfWork, event: Mapping[str, Any]) -> None:
     Raises:
         BadRecordError: The event names no run, no job, or a dataset without a name.
     """
-    edges = event_edges(event)
-    row = {
-        "run_id": owning_run(event),
-        "job": event["job"]["name"],
-        "event_type": event.get("eventType", "OTHER"),
-        "time": event["eventTime"],
-        "event": json.dumps(event, sort_keys=True, separators=(",", ":"), ensure_ascii=False),
-    }
-    event_id = uow.connection.execute(insert(lineage_events).values(row)).inserted_primary_key[0]  # type: ignore[index]
-    uow.note_event(event_id, row["event"])
-    if not edges:
+    record_events(uow, [event])
+
+
+def record_events(uow: UnitOfWork, events: Sequence[Mapping[str, Any]], *, imported: str | None = None) -> None:
+    """Stores events as `record_event` does one.
+
+    Args:
+        uow: The unit of work.
+        events: OpenLineage RunEvents; imported ones were checked.
+        imported: Where they are of another producer, the SHA-256 of the file that they were imported from.
+
+    Raises:
+        BadRecordError: An event names no run, no job, or a dataset without a name.
+    """
+    told = [told_by(event, imported=imported is not None) for event in events]
+    if not told:
         return
-    dialect_insert = postgresql_insert if uow.connection.dialect.name == "postgresql" else sqlite_insert
-    rows = [{"source": edge.source, "target": edge.target, "event_id": event_id} for edge in edges]
-    uow.connection.execute(dialect_insert(lineage_edges).on_conflict_do_nothing(), rows)
+    rows = [
+        {
+            "run_id": one.run_id,
+            "job": one.job,
+            "event_type": one.event_type,
+            "time": one.time,
+            "event": event_text(event),
+            "imported": imported,
+        }
+        for event, one in zip(events, told, strict=True)
+    ]
+    statement = insert(lineage_events).returning(lineage_events.c.id, sort_by_parameter_order=True)
+    event_ids = uow.connection.execute(statement, rows).scalars().all()
+    for event_id, row in zip(event_ids, rows, strict=True):
+        uow.note_event(event_id, str(row["event"]))
+    edges = [
+        {"source": edge.source, "target": edge.target, "event_id": event_id}
+        for event_id, one in zip(event_ids, told, strict=True)
+        for edge in one.edges
+    ]
+    if edges:
+        dialect_insert = postgresql_insert if uow.connection.dialect.name == "postgresql" else sqlite_insert
+        uow.connection.execute(dialect_insert(lineage_edges).on_conflict_do_nothing(), edges)
+
+
+def event_text(event: Mapping[str, Any]) -> str:
+    """Returns the text that is stored of an event."""
+    return json.dumps(event, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def upstream(connection: Connection, subject: str) -> LineageGraph:
@@ -64,20 +95,32 @@ def _closure(connection: Connection, subject: str, *, towards: str, away_from: s
 def load_events(
     connection: Connection, *, run_ids: Collection[str] | None = None, step_jobs: Collection[str] | None = None
 ) -> list[Event]:
-    """Returns stored events, in the order they were recorded.
+    """Returns the events that groundswell emitted, in the order they were recorded.
 
     Args:
         connection: An open connection.
         run_ids: Only of these runs (and of their steps); all where None.
         step_jobs: Only of these jobs, such as ``training.train_dit``; all where None.
     """
-    query = select(lineage_events.c.id, lineage_events.c.event)
+    columns = lineage_events.c
+    query = select(columns.id, columns.event).where(columns.imported.is_(None))
     if step_jobs is not None:
-        query = query.where(lineage_events.c.job.in_(sorted(step_jobs)))
+        query = query.where(columns.job.in_(sorted(step_jobs)))
+    return [json.loads(event) for _, event in _of_runs(connection, query, run_ids)]
+
+
+def load_imported(connection: Connection, run_ids: Collection[str]) -> list[tuple[Event, str]]:
+    """Returns the imported events of runs with the SHA-256 of the file that each came in, in the order they were recorded."""
+    columns = lineage_events.c
+    query = select(columns.id, columns.event, columns.imported).where(columns.imported.is_not(None))
+    return [(json.loads(event), imported) for _, event, imported in _of_runs(connection, query, run_ids)]
+
+
+def _of_runs(connection: Connection, query: Select[Any], run_ids: Collection[str] | None) -> list[tuple[Any, ...]]:
+    """Returns the rows of a query for events that are of some runs, or of all where None, by their ids."""
     if run_ids is None:
-        rows = [tuple(row) for row in connection.execute(query)]
-    else:
-        wanted = sorted(run_ids)
-        batches = [wanted[start : start + _BATCH] for start in range(0, len(wanted), _BATCH)]
-        rows = [tuple(r) for batch in batches for r in connection.execute(query.where(lineage_events.c.run_id.in_(batch)))]
-    return [json.loads(event) for _, event in sorted(rows)]
+        return sorted(tuple(row) for row in connection.execute(query))
+    wanted = sorted(run_ids)
+    batches = [wanted[start : start + _BATCH] for start in range(0, len(wanted), _BATCH)]
+    column = lineage_events.c.run_id
+    return sorted(tuple(row) for batch in batches for row in connection.execute(query.where(column.in_(batch))))

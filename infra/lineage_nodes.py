@@ -1,9 +1,12 @@
 """Describes the nodes of a lineage graph in words and facts."""
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import unquote
 
+from governance.imported_lineage import EXTERNAL
 from governance.lineage_report.model import UNKNOWN, Fact, Node
 from infra.lineage_records import Records, digest_of, run_of_step
 
@@ -31,14 +34,23 @@ _KINDS = {
 }
 
 
-def describe(subject: str, records: Records, *, members: Sequence[str] = ()) -> Node:
+def describe(subject: str, records: Records, *, members: Sequence[str] = (), imported_from: str = "") -> Node:
     """Describes one node.
 
     Args:
         subject: Its subject string.
         records: What the database holds.
         members: Of a group of media, the subjects in it.
+        imported_from: The producer from whose events alone it is known, if so.
     """
+    node = _describe(subject, records, members=members)
+    if not imported_from:
+        return node
+    facts = (Fact(label="Imported from", value=imported_from), *node.facts)
+    return dataclasses.replace(node, facts=facts, imported_from=imported_from)
+
+
+def _describe(subject: str, records: Records, *, members: Sequence[str]) -> Node:
     kind = subject.partition(":")[0]
     if members:
         return Node(
@@ -60,13 +72,16 @@ def describe(subject: str, records: Records, *, members: Sequence[str] = ()) -> 
 
 def step_title(subject: str) -> str:
     """Returns what a person calls a step."""
-    name = subject.rpartition("/")[2]
+    name = subject.partition("#")[2] or subject.rpartition("/")[2]
     return _STEPS.get(name, name.replace("_", " ") or subject)
 
 
 def artifact_title(subject: str, records: Records) -> tuple[str, str]:
     """Returns what a person calls an artifact, and one more line."""
     kind, digest = subject.partition(":")[0], digest_of(subject)
+    if kind == EXTERNAL:
+        namespace, _, name = digest.partition("#")
+        return name, namespace
     if made := records.assets.get(subject):
         return made[-1]["file_name"], f"picture · {digest[:12]}"
     if kind == "package" and (versions := records.versions.get(digest)):
@@ -79,8 +94,11 @@ def artifact_title(subject: str, records: Records) -> tuple[str, str]:
 
 def _step_node(subject: str, records: Records) -> Node:
     row = records.steps.get(subject)
-    name = subject.rpartition("/")[2]
+    name = subject.partition("/")[2]
     facts = [Fact(label="Step", value=name), Fact(label="Run", value=run_of_step(subject), is_digest=True)]
+    facts += _told_by_others(subject, records)
+    if row is None and records.last_event(subject) is None and records.imported_about(subject):
+        return Node(subject=subject, kind="step", title=step_title(subject), facts=tuple(facts))
     if row is None:
         event = records.last_event(subject) or {}
         facts.append(Fact(label="Recorded", value=str(event.get("eventTime", UNKNOWN))))
@@ -110,13 +128,25 @@ def _step_node(subject: str, records: Records) -> Node:
     return Node(subject=subject, kind="step", title=step_title(subject), status=row["status"], facts=tuple(facts))
 
 
+def _told_by_others(subject: str, records: Records) -> list[Fact]:
+    facts = []
+    for one in records.imported_about(subject):
+        facts.append(Fact(label=one.told.event_type.capitalize(), value=f"{one.told.time}, says {one.producer}"))
+        facts.append(Fact(label="In the imported file", value=one.file_sha256, is_digest=True))
+    return facts
+
+
 def _event_digests(event: Mapping[str, Any]) -> list[Fact]:
     sides = {"inputs": "Input", "outputs": "Output"}
     return [Fact(label=sides[side], value=dataset["name"], is_digest=True) for side in sides for dataset in event.get(side, ())]
 
 
 def _artifact_facts(subject: str, records: Records) -> list[Fact]:
-    facts = [Fact(label="SHA-256", value=digest_of(subject), is_digest=True)]
+    kind, digest = subject.partition(":")[0], digest_of(subject)
+    if kind == EXTERNAL:
+        namespace, _, name = digest.partition("#")
+        return [Fact(label="Namespace", value=unquote(namespace)), Fact(label="Name", value=name)]
+    facts = [Fact(label="SHA-256", value=digest, is_digest=True)]
     for version in records.versions.get(digest_of(subject), ()) if subject.startswith("package:") else ():
         facts.append(Fact(label="Registered as", value=f"{version['name']}/{version['version']}"))
         facts.append(Fact(label="Registered", value=version["created"]))

@@ -10,6 +10,7 @@ from sqlalchemy import Column, Connection, Row, Table, select
 from governance.lineage import Event, LineageGraph, step_subject
 from governance.lineage_report.model import UNKNOWN
 from governance.withdrawal import Withdrawal
+from infra.imported_statements import ImportedEvent, read_imported
 from infra.lineage import load_events
 from infra.tables import artifacts, assets, commitments, identities, model_versions, runs, steps
 from infra.withdrawals import withdrawals_from
@@ -27,7 +28,8 @@ class Records:
         artifacts: By subject; `facts` is parsed.
         versions: By root digest, oldest first.
         assets: By media subject, oldest first.
-        events: Of the steps in the graph, in the order they were recorded.
+        events: Those that groundswell emitted about the steps in the graph, in the order they were recorded.
+        imported: Those of other producers about them.
         people: Identity id to name and role; to the id where the name was erased.
         conditions: Commitment to request, where it was not erased.
         withdrawals: By dataset's digest, oldest first.
@@ -39,6 +41,7 @@ class Records:
     versions: Mapping[str, tuple[Mapping[str, Any], ...]]
     assets: Mapping[str, tuple[Mapping[str, Any], ...]]
     events: tuple[Event, ...]
+    imported: tuple[ImportedEvent, ...]
     people: Mapping[str, str]
     conditions: Mapping[str, str]
     withdrawals: Mapping[str, tuple[Withdrawal, ...]]
@@ -54,8 +57,18 @@ class Records:
         run = self.runs.get(run_of_step(subject))
         return self.who(run["actor"]) if run else UNKNOWN
 
+    @property
+    def subjects(self) -> frozenset[str]:
+        """The subjects that have a row of their own."""
+        packages = {f"package:{digest}" for digest in self.versions}
+        return frozenset({*self.steps, *self.artifacts, *self.assets, *packages})
+
+    def imported_about(self, step: str) -> tuple[ImportedEvent, ...]:
+        """Returns what other producers tell of a step."""
+        return tuple(one for one in self.imported if one.told.step == step)
+
     def last_event(self, subject: str) -> Event | None:
-        """Returns the latest event of a step."""
+        """Returns the latest event that groundswell emitted about a step."""
         return next((event for event in reversed(self.events) if step_subject(event) == subject), None)
 
 
@@ -100,6 +113,7 @@ def read_records(connection: Connection, graph: LineageGraph, *, run_ids: Collec
         versions=_grouped(version_rows, "root_digest", ""),
         assets=_grouped(asset_rows, "sha256", "media:"),
         events=tuple(events),
+        imported=read_imported(connection, all_runs, step_subjects),
         people=_people(connection),
         conditions=_conditions(connection, {row["condition_commitment"] for row in asset_rows}),
         withdrawals=_withdrawals(connection, digests),

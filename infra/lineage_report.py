@@ -1,12 +1,15 @@
 """Collects what a lineage report says about a subject, from the database and, for pictures, from the home."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from governance.errors import UnknownSubjectError
-from governance.lineage import LineageGraph
-from governance.lineage_report.model import ReportContent
+from governance.imported_lineage import as_imported, import_subject
+from governance.lineage import Edge, LineageGraph
+from governance.lineage_report.model import DataSource, ReportContent
 from infra.database import Database
+from infra.imported_statements import imported_nodes, producers_of
 from infra.lineage_graph import collapse_media, graph_node, in_order, read_graph
 from infra.lineage_ledger import read_ledger, verified
 from infra.lineage_nodes import describe
@@ -51,19 +54,24 @@ def build_report(db: Database, subject: str, *, home: Path, media: Path | None =
         ledger = read_ledger(connection, _ledger_subjects(subject, graph, records, run_ids))
         pictures = read_pictures(records, graph, node, home=home, media=media)
     ledger = verified(db, ledger, home=home)
+    producers = producers_of(records.imported, records.events, graph)
+    foreign = imported_nodes(producers, graph, records.subjects)
+    own = LineageGraph(set(graph.edges) - producers.keys(), nodes=graph.nodes - foreign.keys())
     importers = {line.subject: line.actor for line in ledger.entries if line.action.endswith(".imported")}
     ordered = in_order(drawn)
-    upstream = _upstream(graph, node)
+    upstream, further = _upstream(own, node), _upstream(graph, node)
     return ReportContent(
         subject=subject,
         kind=subject.partition(":")[0],
         title=title_of(subject, records),
-        summary=summarise(subject, node, graph, records),
+        summary=summarise(subject, node, own, records, more=further, producers=_named(producers)),
         highlight=node,
-        nodes=tuple(describe(name, records, members=groups.get(name, ())) for name in ordered),
+        nodes=tuple(
+            describe(name, records, members=groups.get(name, ()), imported_from=foreign.get(name, "")) for name in ordered
+        ),
         edges=drawn.edges,
         timeline=timeline(subject, ordered, records, importers=importers),
-        data=data_sources(upstream, records),
+        data=(*data_sources(upstream, records), *_data_by_others(upstream, further, records, producers)),
         metrics=metric_tables(ordered, records),
         code=code_facts(ordered, records),
         environments=environments(ordered, records),
@@ -71,8 +79,23 @@ def build_report(db: Database, subject: str, *, home: Path, media: Path | None =
         pictures=pictures,
         ledger=ledger,
         open_questions=open_questions(upstream, records, left_out=left_out),
-        events=records.events,
+        events=(*records.events, *(as_imported(one.event, one.file_sha256) for one in records.imported)),
+        imported=tuple(one.statement() for one in records.imported),
+        imported_edges={edge: producers[edge] for edge in drawn.edges if edge in producers},
     )
+
+
+def _named(producers: Mapping[Edge, str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(producers.values()))
+
+
+def _data_by_others(
+    own: Sequence[str], every: Sequence[str], records: Records, producers: Mapping[Edge, str]
+) -> Iterator[DataSource]:
+    """Yields the datasets that the subject goes back to by the word of other producers alone."""
+    names = ", ".join(_named(producers))
+    for source in data_sources([node for node in every if node not in own], records):
+        yield dataclasses.replace(source, imported_from=names)
 
 
 def _check_known(subject: str, node: str, graph: LineageGraph, records: Records) -> None:
@@ -92,5 +115,6 @@ def _ledger_subjects(subject: str, graph: LineageGraph, records: Records, run_id
     """Returns the subjects whose ledger entries belong in the report."""
     found = {subject, *graph.nodes, *(f"run:{run_id}" for run_id in run_ids)}
     found |= {f"run:{run_of_step(node)}" for node in graph.nodes if node.startswith("step:")}
+    found |= {import_subject(one.file_sha256) for one in records.imported}
     found |= {f"model-version:{row['name']}/{row['version']}" for versions in records.versions.values() for row in versions}
     return found

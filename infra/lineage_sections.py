@@ -5,6 +5,7 @@ from typing import Any
 
 from governance.lineage_report.model import UNKNOWN, DataSource, Fact, FactTable, TimelineEntry, WithdrawnItems
 from governance.withdrawal import items_text
+from infra.imported_statements import imported_timeline
 from infra.lineage_nodes import artifact_title, as_text, error_text, step_title
 from infra.lineage_records import Records, digest_of, run_of_step
 
@@ -96,6 +97,7 @@ def timeline(subject: str, nodes: Sequence[str], records: Records, *, importers:
             who = records.who(records.runs.get(version["run_id"] or "", {}).get("actor", UNKNOWN))
             what = f"{version['name']} version {version['version']} registered"
             entries.append(TimelineEntry(time=version["created"], what=what, who=who, subject=node))
+    entries += imported_timeline(records.imported, nodes)
     return tuple(sorted(entries, key=lambda entry: (entry.time, entry.what)))
 
 
@@ -196,7 +198,8 @@ def _about_step(step: str, row: Mapping[str, Any]) -> list[str]:
 
 def _about_node(node: str, records: Records) -> list[str]:
     questions = []
-    if node.startswith("step:") and node not in records.steps and records.last_event(node) is None:
+    is_told = records.last_event(node) is not None or bool(records.imported_about(node))
+    if node.startswith("step:") and node not in records.steps and not is_told:
         questions.append(f"The step {step_title(node)} is named by lineage, but its record is missing.")
     if node.startswith("package:") and not records.versions.get(digest_of(node)):
         questions.append(f"The model package {digest_of(node)[:12]} is not registered as a version.")

@@ -4,12 +4,13 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from sqlalchemy import Connection, inspect, select, text
+from sqlalchemy import CompoundSelect, Connection, inspect, select, text, union_all
 
 from governance.digest import sha256_file, tree_digest
 from governance.errors import IntegrityError, UnknownSubjectError
+from governance.imported_lineage import EXTERNAL
 from infra.database import Database
-from infra.tables import artifacts, assets, model_versions, runs
+from infra.tables import artifacts, assets, lineage_edges, model_versions, runs
 
 MIN_PREFIX = 6
 _PREFIX = re.compile(r"[0-9a-f-]{6,64}", re.ASCII | re.IGNORECASE)
@@ -64,9 +65,16 @@ def _subjects(connection: Connection, text: str) -> list[str]:
     known = select(artifacts.c.digest).where(artifacts.c.kind == kind, artifacts.c.digest == rest)
     if connection.execute(known).first() is not None:
         return [text]
+    if kind == EXTERNAL and connection.execute(_stated(text)).first() is not None:
+        return [text]
     if kind == "media" and connection.execute(select(assets.c.sha256).where(assets.c.sha256 == rest)).first():
         return [text]
     return []
+
+
+def _stated(subject: str) -> CompoundSelect[int]:
+    columns = lineage_edges.c
+    return union_all(*(select(columns.event_id).where(column == subject) for column in (columns.source, columns.target)))
 
 
 def _versions(connection: Connection, text: str) -> list[str]:

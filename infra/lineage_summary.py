@@ -23,18 +23,38 @@ def title_of(subject: str, records: Records) -> str:
     return artifact_title(subject, records)[0]
 
 
-def summarise(subject: str, node: str, graph: LineageGraph, records: Records) -> tuple[Sentence, ...]:
+def summarise(
+    subject: str,
+    node: str,
+    graph: LineageGraph,
+    records: Records,
+    *,
+    more: Sequence[str] = (),
+    producers: Sequence[str] = (),
+) -> tuple[Sentence, ...]:
     """Returns the summary: what it is, what it was made from, by whom, and when.
 
     Args:
         subject: The subject string.
         node: Its node in the graph; empty for a run.
-        graph: The report's graph.
+        graph: The report's graph, as far as it was recorded here.
         records: What the database holds.
+        more: What the subject was made from, also by the word of other producers.
+        producers: Those whose events add to the graph.
     """
     before = graph.upstream(node) if node else graph.nodes
-    told = _told(subject, node, graph, records, before)
-    return (*told, *_withdrawn(sorted({node, *before}), records))
+    is_known = not node or node in graph.nodes
+    told = _told(subject, node, graph, records, before) if is_known else ()
+    return (*told, *_by_others(producers, is_known=is_known), *_withdrawn(sorted({node, *before, *more}), records))
+
+
+def _by_others(producers: Sequence[str], *, is_known: bool) -> tuple[Sentence, ...]:
+    if not producers:
+        return ()
+    names = Phrase(text=", ".join(producers), strong=True)
+    if is_known:
+        return ((Phrase(text="More of what is drawn below, with dashed lines, was imported from "), names, Phrase(text=".")),)
+    return ((Phrase(text="It is known only from events that were imported from "), names, Phrase(text=".")),)
 
 
 def _told(subject: str, node: str, graph: LineageGraph, records: Records, before: frozenset[str]) -> tuple[Sentence, ...]:

@@ -1,7 +1,8 @@
 """Whether the lineage that is stored is the one that was recorded.
 
 Each unit of work says in an entry's detail ``lineage`` which events it stored: the first and last id, their number, and the
-SHA-256 over their texts, a line each. The edges must be those that the events state, each with the first event that states it.
+SHA-256 over their texts, a line each. Of other producers' events the entry of an import says so, and each of their rows names the
+file. The edges must be those that the events state, each with the first event that states it.
 Homes of earlier releases hold events that no entry speaks of; those are taken as they are where they are older than the first
 statement.
 """
@@ -15,12 +16,14 @@ from typing import Any
 from sqlalchemy import Connection, String, column, func, select, values
 
 from governance.errors import BadRecordError
+from governance.imported_lineage import ACTION, import_subject, told_by
 from governance.ledger import LedgerEntry
-from governance.lineage import Edge, event_edges, owning_run
+from governance.lineage import Edge
 from infra.record_comparison import batches, parsed, rows, shown
 from infra.tables import lineage_edges, lineage_events
 
 _BATCH = 200
+_NO_EVENT = (BadRecordError, KeyError, TypeError, AttributeError, ValueError, OverflowError)
 _KEYS = {"first", "last", "num_events", "sha256"}
 
 
@@ -32,6 +35,7 @@ class _Statement:
     last: int
     num_events: int
     sha256: str
+    imported: str | None
 
     def __post_init__(self) -> None:
         self._num_found = 0
@@ -63,7 +67,8 @@ class LineageChecker:
         """Takes in an entry."""
         said = entry.details.get("lineage")
         if isinstance(said, dict) and said.keys() == _KEYS and all(isinstance(said[key], int) for key in _KEYS - {"sha256"}):
-            self._statements.append(_Statement(**said))
+            imported = entry.subject.removeprefix(import_subject("")) if entry.action == ACTION else None
+            self._statements.append(_Statement(**said, imported=imported))
         elif not self._statements and entry.action.startswith(("step.", "asset.")):
             self._has_older_events = True
 
@@ -78,7 +83,8 @@ class LineageChecker:
                     current, is_older = self._statements.popleft(), False
                 if current is not None and row["id"] <= current.last:
                     current.add(str(row["event"]))
-                elif not is_older:
+                    yield from _origin_differences(row, current.imported)
+                elif not is_older or row["imported"] is not None:
                     yield f"lineage event {row['id']} has a row but no entry"
             yield from self._check_batch(batch)
         for statement in (current, *self._statements):
@@ -90,16 +96,14 @@ class LineageChecker:
         stated: dict[Edge, int] = {}
         for row in batch:
             try:
-                event = parsed(row["event"])
-                edges = event_edges(event)
-                said = {"run_id": owning_run(event), "job": event["job"]["name"], "time": event["eventTime"]}
-            except (BadRecordError, KeyError, TypeError, AttributeError):
+                told = told_by(parsed(row["event"]), imported=row["imported"] is not None)
+            except _NO_EVENT:
                 yield f"lineage event {row['id']} is no OpenLineage event"
                 continue
-            for name, value in {**said, "event_type": event.get("eventType", "OTHER")}.items():
-                if row[name] != value:
+            for name in ("run_id", "job", "time", "event_type"):
+                if row[name] != (value := getattr(told, name)):
                     yield f"lineage event {row['id']}: {name} of the row is {shown(row[name])}, the event says {shown(value)}"
-            for edge in edges:
+            for edge in told.edges:
                 stated.setdefault(edge, row["id"])
         yield from self._check_edges(stated)
 
@@ -131,17 +135,24 @@ class LineageChecker:
         count = select(func.count()).select_from(lineage_edges)
         if self._connection.execute(count).scalar_one() == self._num_edges:
             return
-        query = select(lineage_edges, lineage_events.c.event).outerjoin(
+        query = select(lineage_edges, lineage_events.c.event, lineage_events.c.imported).outerjoin(
             lineage_events, lineage_edges.c.event_id == lineage_events.c.id
         )
         for row in rows(self._connection, query):
             try:
-                is_stated = Edge(row["source"], row["target"]) in event_edges(parsed(row["event"]))
-            except (BadRecordError, KeyError, TypeError, AttributeError):
+                told = told_by(parsed(row["event"]), imported=row["imported"] is not None)
+                is_stated = Edge(row["source"], row["target"]) in told.edges
+            except _NO_EVENT:
                 is_stated = False
             if not is_stated:
                 name = f"lineage edge from {row['source']:.80} to {row['target']:.80}"
                 yield f"{name} has a row, and event {row['event_id']} does not state it"
+
+
+def _origin_differences(row: Mapping[str, Any], imported: str | None) -> Iterator[str]:
+    if row["imported"] != imported:
+        said = "emitted here" if imported is None else f"imported from the file {imported:.12}"
+        yield f"lineage event {row['id']}: the ledger says that it was {said}, the row says otherwise"
 
 
 def _closed(statement: _Statement | None) -> Iterator[str]:

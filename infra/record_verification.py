@@ -15,6 +15,7 @@ from sqlalchemy import Connection, select
 
 from governance.canonical import canonical_digest
 from governance.dsse import key_id
+from governance.imported_lineage import ACTION as LINEAGE_IMPORTED
 from governance.ledger import LedgerEntry
 from infra.asset_verification import ACTION as ASSET_GENERATED
 from infra.asset_verification import AssetChecker
@@ -116,7 +117,8 @@ class RecordChecker:
         if entry.action == ASSET_GENERATED:
             self._assets.note(entry)
             return
-        self._mention(entry, data)
+        if entry.action != LINEAGE_IMPORTED:  # what others say they made vouches for nothing here
+            self._mention(entry, data)
         if entry.action == "model.registered" and not _VERSION.fullmatch(entry.subject):
             yield f"{entry.subject!r:.80} is no model version"
             return

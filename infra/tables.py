@@ -182,6 +182,7 @@ lineage_events = Table(
     Column("event_type", String(16), nullable=False),
     Column("time", String(32), nullable=False),
     Column("event", Text, nullable=False),
+    Column("imported", String(64)),  # SHA-256 of the file that another producer's event came in; null for our own
 )
 lineage_edges = Table(
     "gs_lineage_edges",

@@ -2,8 +2,10 @@
 
 import hashlib
 import random
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,18 +19,22 @@ from components.ports import StepReport
 from components.specs import StepSpec
 from components.store import ArtifactRef
 from governance.canonical import canonical_digest, canonical_text
+from governance.errors import BadRecordError
 from governance.identity import Role
+from governance.lineage import StepIdentity, run_event
 from infra.attestations import sign_statement
 from infra.database import Database
 from infra.erasure import erase
 from infra.identities import create_identity, initialise_home, list_identities, revoke_identity
 from infra.keys import PACKAGE_KEY, Keys
 from infra.ledger import sign_checkpoint
+from infra.lineage_import import import_events
 from infra.mlflow_registry import MlflowRegistry
 from infra.run_records import begin_run, end_run
 from infra.runs import StepError
 from infra.tables import artifacts, attestations, commitments, withdrawals
 from pipelines.generation import GeneratedFile, GenerateRequest, _record
+from tests.foreign_events import AIRFLOW, dataset, foreign_event, write_lines
 
 MIN_ACTS, MAX_ACTS = 8, 22
 
@@ -65,7 +71,7 @@ class Story:
         """Has it happen, and yields what did, after each act."""
         self._admin = initialise_home(self.database, self.keys, admin_name="Ada").identity_id
         yield "home"
-        for act in (self._dataset, self._run, self._step, self._register, self._media, self._checkpoint):
+        for act in (self._dataset, self._import, self._run, self._step, self._register, self._media, self._checkpoint):
             act()
             yield act.__name__
         acts = self._acts()
@@ -80,6 +86,7 @@ class Story:
         return [
             self._run, self._run, self._step, self._step, self._step, self._end, self._end, self._dataset, self._register,
             self._media, self._identity, self._revoke, self._attest, self._withdraw, self._erase, self._checkpoint, self._killed,
+            self._import,
         ]  # fmt: skip
 
     def _clock(self) -> datetime:
@@ -193,6 +200,21 @@ class Story:
             values = {"kind": "approval", "subject": "package:x", "signer": PACKAGE_KEY, "created": uow.time}
             uow.connection.execute(insert(attestations).values(digest=digest, envelope=envelope, run_id=None, **values))
             uow.append("attestation.signed", f"attestation:{digest}", values, actor=self._admin)
+
+    def _import(self) -> None:
+        """Events of another producer, one of which names a dataset of ours and one a step of ours."""
+        ours = dataset(f"dataset:{self.random.choice(self._datasets)}", "groundswell")
+        events = [
+            foreign_event(self.random.getrandbits(60), inputs=[ours], outputs=[dataset("tiles")]),
+            foreign_event(self.random.getrandbits(60), inputs=[dataset("tiles")], producer=AIRFLOW, eventType="RUNNING"),
+        ]
+        if self._running:
+            step = StepIdentity(run_id=self._running[-1], pipeline="training", step="step_1")
+            events.append(run_event("START", step, time="2026-01-01T00:00:00Z", inputs=[]) | {"inputs": [dataset("tiles")]})
+        with tempfile.TemporaryDirectory() as folder:
+            file = write_lines(Path(folder) / "events", events)
+            with suppress(BadRecordError):  # the step was told to have begun before
+                import_events(self.database, file, actor=self._admin)
 
     def _withdraw(self) -> None:
         dataset, items = self.random.choice(self._datasets), [self._digest() for _ in range(self.random.randint(1, 3))]

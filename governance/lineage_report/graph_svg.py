@@ -4,7 +4,7 @@ Sugiyama, Tagawa, Toda: Methods for visual understanding of hierarchical system 
 """
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
@@ -160,7 +160,14 @@ def _route(layout: Any, link: Any, shift: float) -> tuple[tuple[float, float], .
     return tuple((x + shift, y + _MARGIN) for x, y in [start, *between, end])
 
 
-def draw(nodes: Sequence[Node], edges: Iterable[Edge], *, anchors: Mapping[str, str], highlight: str = "") -> str:
+def draw(
+    nodes: Sequence[Node],
+    edges: Iterable[Edge],
+    *,
+    anchors: Mapping[str, str],
+    highlight: str = "",
+    imported: Collection[Edge] = (),
+) -> str:
     """Draws a graph as an SVG element whose nodes link to sections of the page; the page's style sheet colours it.
 
     Args:
@@ -168,6 +175,7 @@ def draw(nodes: Sequence[Node], edges: Iterable[Edge], *, anchors: Mapping[str, 
         edges: The edges.
         anchors: Fragment names by subject.
         highlight: Subject of the node to mark.
+        imported: The edges that only other producers state.
     """
     layout = lay_out(nodes, edges)
     width, height = _number(layout.width), _number(layout.height)
@@ -176,9 +184,12 @@ def draw(nodes: Sequence[Node], edges: Iterable[Edge], *, anchors: Mapping[str, 
         f'height="{height}" role="img" aria-label="Lineage graph: what was made from what, top to bottom">'
     )
     parts = [opening, _ARROW]
-    parts += [f'<path class="edge" d="{_curve(points)}" marker-end="url(#arrow)"/>' for points in layout.routes.values()]
-    for node in nodes:
-        parts.append(_draw_node(node, layout.boxes[node.subject], anchors.get(node.subject), node.subject == highlight))
+    for edge, points in layout.routes.items():
+        classes = "edge imported" if edge in imported else "edge"
+        parts.append(f'<path class="{classes}" d="{_curve(points)}" marker-end="url(#arrow)"/>')
+    parts += [
+        _draw_node(node, layout.boxes[node.subject], anchors.get(node.subject), node.subject == highlight) for node in nodes
+    ]
     return "\n".join([*parts, "</svg>"])
 
 
@@ -186,6 +197,7 @@ def _draw_node(node: Node, box: Box, anchor: str | None, is_highlight: bool) -> 
     left, top = box.x - box.width / 2, box.y - box.height / 2
     classes = f"node {'step' if node.kind == 'step' else 'artifact'}"
     classes += " subject" if is_highlight else ""
+    classes += " imported" if node.imported_from else ""
     classes += " broken" if node.status in {"failed", "interrupted"} else ""
     radius = box.height / 2 if node.kind == "step" else 7
     title_y = box.y + 4.5 if node.kind == "step" else box.y - 3.5

@@ -26,10 +26,15 @@ def render_html(content: ReportContent) -> str:
     environment.filters["moment"] = _moment
     environment.filters["printable"] = _printable
     links = anchors(content)
-    graph = draw(content.nodes, content.edges, anchors=links, highlight=content.highlight) if content.nodes else ""
+    graph = _graph(content, links) if content.nodes else ""
     template = environment.get_template("report.html.j2")
     page = template.render(report=content, anchors=links, graph=Markup(graph))  # noqa: S704  # draw escapes each text
     return _printable(page)
+
+
+def _graph(content: ReportContent, links: Mapping[str, str]) -> str:
+    imported = content.imported_edges.keys()
+    return draw(content.nodes, content.edges, anchors=links, highlight=content.highlight, imported=imported)
 
 
 def _moment(time: str | None) -> str:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from governance.lineage import Edge
@@ -44,6 +44,31 @@ class Fact:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImportedStatement:
+    """What an event of another producer states; that it was imported and not changed since is all that the ledger proves.
+
+    Attributes:
+        producer: The URI that the event names as its producer.
+        file_sha256: Digest of the file that it came in.
+        subject: The graph's node of its run.
+        run_id: The run's id, as it says.
+        job: Namespace and name of its job.
+        event_type: START, RUNNING, COMPLETE, ABORT, FAIL or OTHER.
+        time: When it happened, as it says.
+        edges: What it states was made from what.
+    """
+
+    producer: str
+    file_sha256: str
+    subject: str
+    run_id: str
+    job: str
+    event_type: str
+    time: str
+    edges: tuple[Edge, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Node:
     """A node of the graph and the section that tells about it.
 
@@ -55,6 +80,7 @@ class Node:
         status: Of a step: ``completed``, ``reused``, ``failed``, ``interrupted``, ``running``; else empty.
         facts: What is known of it.
         members: Of a group, the subjects in it.
+        imported_from: The producer from whose events alone it is known; empty for what was recorded here.
     """
 
     subject: str
@@ -64,6 +90,7 @@ class Node:
     status: str = ""
     facts: tuple[Fact, ...] = ()
     members: tuple[str, ...] = ()
+    imported_from: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +124,10 @@ class WithdrawnItems:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSource:
-    """A dataset that went into the subject; None and empty values were not recorded."""
+    """A dataset that went into the subject; None and empty values were not recorded.
+
+    Where only events of another producer say that it did, `imported_from` names that producer.
+    """
 
     subject: str
     digest: str
@@ -111,6 +141,7 @@ class DataSource:
     attribution: str | None
     sources: tuple[str, ...]
     withdrawn: tuple[WithdrawnItems, ...] = ()
+    imported_from: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +224,9 @@ class ReportContent:
         pictures: Pictures whose digests were checked.
         ledger: Whether the ledger verified, and its entries about these subjects.
         open_questions: What is not recorded, in words.
-        events: OpenLineage events of the steps above.
+        events: OpenLineage events of the steps above; those of other producers say so in a facet ``groundswell_import``.
+        imported: What other producers state about the nodes above.
+        imported_edges: The edges that they alone state, with who does.
     """
 
     subject: str
@@ -213,12 +246,15 @@ class ReportContent:
     ledger: LedgerStatus
     open_questions: tuple[str, ...]
     events: tuple[Mapping[str, Any], ...]
+    imported: tuple[ImportedStatement, ...] = ()
+    imported_edges: Mapping[Edge, str] = field(default_factory=dict)
 
 
 def to_json(content: ReportContent) -> dict[str, Any]:
     """Returns the content as JSON-serialisable values; the events are left to `to_openlineage`."""
-    plain = {f.name: getattr(content, f.name) for f in dataclasses.fields(content) if f.name != "events"}
-    return {"format": FORMAT, **_plain(plain)}
+    plain = {f.name: getattr(content, f.name) for f in dataclasses.fields(content) if f.name not in {"events", "imported_edges"}}
+    edges = [{**_plain(edge), "imported_from": content.imported_edges.get(edge, "")} for edge in content.edges]
+    return {"format": FORMAT, **_plain(plain), "edges": edges}
 
 
 def to_openlineage(content: ReportContent) -> list[dict[str, Any]]:

@@ -125,6 +125,47 @@ class Command(click.Command):
                     formatter.write(f"{'':{formatter.current_indent}}{example}\n")
 
 
+class CommandWithVerbs(Command):
+    """A command with an argument, some values of which are verbs with arguments of their own.
+
+    A word that is a verb and at the same time a path here is the verb only where an argument follows it.
+
+    Args:
+        *args: As for `Command`.
+        verbs: The verbs.
+        **kwargs: As for `Command`.
+    """
+
+    def __init__(self, *args: Any, verbs: Sequence[click.Command], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.verbs = {str(verb.name): verb for verb in verbs}
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Makes the context of the command, or that of the verb which was called."""
+        place = self._first_word(args)
+        word, rest = args[place : place + 1], args[place + 1 :]
+        verb = self.verbs.get(word[0]) if word else None
+        if verb is None or (Path(word[0]).exists() and (not rest or rest[0].startswith("-"))):
+            return super().make_context(info_name, args, parent=parent, **extra)
+        return verb.make_context(f"{info_name} {verb.name}", [*args[:place], *rest], parent=parent, **extra)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the verbs and the examples to the help page."""
+        with formatter.section("Verbs"):
+            formatter.write_dl([(name, verb.get_short_help_str(90)) for name, verb in self.verbs.items()])
+        super().format_epilog(ctx, formatter)
+
+    @staticmethod
+    def _first_word(args: Sequence[str]) -> int:
+        """Returns the place of the first argument that is no global option."""
+        place = 0
+        while place < len(args) and args[place] in {"--json", "--debug", "--home", "--as"}:
+            place += 2 if args[place] in {"--home", "--as"} else 1
+        return place
+
+
 class Group(click.Group):
     """A group whose commands take the global options, and which takes them itself."""
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from groundswell.cli.context import Command, Invocation, pass_invocation
+from groundswell.cli.context import CommandWithVerbs, Invocation, pass_invocation
+from groundswell.cli.lineage_import import import_
 from groundswell.cli.output import echo_facts, echo_json, heading, printable, shown_path, write_whole
 from groundswell.cli.problem import EXIT_INTEGRITY, Problem, tell_problem
 
@@ -19,7 +20,8 @@ _NAME_CHARACTERS = 80
 
 
 @click.command(
-    cls=Command,
+    cls=CommandWithVerbs,
+    verbs=(import_,),
     name="lineage",
     examples=(
         "groundswell lineage groundswell-dit/1",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from groundswell.cli.context import Command
+from groundswell.cli.context import Command, CommandWithVerbs
 from groundswell.cli.main import cli
 
 _INTRODUCTION = """\
@@ -65,6 +65,9 @@ def _leaves(group: click.Group, ctx: click.Context) -> Iterator[tuple[str, click
             yield from _leaves(command, inner)
         else:
             yield inner.command_path, command, inner
+            for verb in command.verbs.values() if isinstance(command, CommandWithVerbs) else ():
+                path = f"{name} {verb.name}"
+                yield f"{ctx.command_path} {path}", verb, click.Context(verb, info_name=path, parent=ctx)
 
 
 def _section(path: str, command: click.Command, ctx: click.Context) -> str:

@@ -11,7 +11,7 @@ import click
 import pytest
 
 from groundswell.cli import main as main_module
-from groundswell.cli.context import Invocation
+from groundswell.cli.context import CommandWithVerbs, Invocation
 from groundswell.cli.main import cli as root
 from groundswell.cli.problem import CommandError, diagnose
 from groundswell.cli.reference import render
@@ -31,6 +31,8 @@ def leaves(group: click.Group = root, path: tuple[str, ...] = ()) -> Iterator[tu
             yield from leaves(command, (*path, name))
         else:
             yield (*path, name), command
+            for verb in command.verbs.values() if isinstance(command, CommandWithVerbs) else ():
+                yield (*path, name, str(verb.name)), verb
 
 
 @pytest.mark.parametrize(
@@ -45,7 +47,7 @@ def test_the_fixed_verbs_that_work_are_there_and_no_others() -> None:
     assert {" ".join(path) for path, _ in leaves()} == {
         *("doctor", "data import", "data validate", "data show", "data card", "data withdraw", "run"),
         *("runs list", "runs show", "runs watch", "runs compare", "compile"),
-        *("models list", "models show", "models diff", "generate", "lineage"),
+        *("models list", "models show", "models diff", "generate", "lineage", "lineage import"),
         *("audit log", "audit verify", "audit checkpoint", "audit export", "audit erase", "bundle export", "bundle verify"),
         *("identity create", "identity list", "identity revoke", "mlflow", "backup", "restore"),
     }

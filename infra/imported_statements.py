@@ -1,0 +1,108 @@
+"""What events of other producers add to a lineage report, kept apart from what was recorded here."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from governance.imported_lineage import Told, told_by
+from governance.lineage import Edge, Event, LineageGraph, event_edges
+from governance.lineage_report.model import ImportedStatement, TimelineEntry
+from infra.lineage import load_imported
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportedEvent:
+    """An event of another producer.
+
+    Attributes:
+        event: The event as it was imported.
+        told: What it tells.
+        file_sha256: The digest of the file that it came in.
+    """
+
+    event: Event
+    told: Told
+    file_sha256: str
+
+    @property
+    def producer(self) -> str:
+        """Who says so: the URI that the event names as its producer."""
+        return str(self.event["producer"])
+
+    def statement(self) -> ImportedStatement:
+        """Returns what a report says of it."""
+        job = self.event["job"]
+        return ImportedStatement(
+            producer=self.producer,
+            file_sha256=self.file_sha256,
+            subject=self.told.step,
+            run_id=self.event["run"]["runId"],
+            job=f"{job['namespace']}#{job['name']}",
+            event_type=self.told.event_type,
+            time=self.told.time,
+            edges=self.told.edges,
+        )
+
+
+def read_imported(connection: Connection, run_ids: Collection[str], step_subjects: Collection[str]) -> tuple[ImportedEvent, ...]:
+    """Returns the imported events of some steps, in the order in which they were recorded.
+
+    Args:
+        connection: An open connection.
+        run_ids: The runs that the steps are of.
+        step_subjects: The steps' nodes.
+    """
+    found = (
+        ImportedEvent(event=event, told=told_by(event, imported=True), file_sha256=file_sha256)
+        for event, file_sha256 in load_imported(connection, run_ids)
+    )
+    return tuple(one for one in found if one.told.step in step_subjects)
+
+
+def producers_of(imported: Iterable[ImportedEvent], own: Iterable[Event], graph: LineageGraph) -> Mapping[Edge, str]:
+    """Returns the edges of a graph that only other producers state, with who does.
+
+    Args:
+        imported: The imported events of the graph's steps.
+        own: The events that groundswell emitted about them.
+        graph: The graph.
+    """
+    stated = {edge for event in own for edge in event_edges(event)}
+    by_edge: dict[Edge, dict[str, None]] = {}
+    for one in imported:
+        for edge in one.told.edges:
+            if edge not in stated:
+                by_edge.setdefault(edge, {})[one.producer] = None
+    return {edge: ", ".join(by_edge[edge]) for edge in graph.edges if edge in by_edge}
+
+
+def imported_nodes(producers: Mapping[Edge, str], graph: LineageGraph, recorded: Collection[str]) -> Mapping[str, str]:
+    """Returns the nodes of a graph that only other producers know, with who does.
+
+    Args:
+        producers: What `producers_of` returned for the graph.
+        graph: The graph.
+        recorded: Subjects that have a record here.
+    """
+    known = set(recorded) | {end for edge in graph.edges if edge not in producers for end in (edge.source, edge.target)}
+    found: dict[str, dict[str, None]] = {}
+    for edge, producer in producers.items():
+        for end in {edge.source, edge.target} - known:
+            found.setdefault(end, {})[producer] = None
+    return {node: ", ".join(names) for node, names in found.items()}
+
+
+def imported_timeline(imported: Iterable[ImportedEvent], nodes: Collection[str]) -> list[TimelineEntry]:
+    """Returns what other producers say happened to the nodes of a report."""
+    return [
+        TimelineEntry(
+            time=one.told.time,
+            what=f"{one.told.job}: {one.told.event_type.lower()}",
+            who=one.producer,
+            detail=f"imported from {one.producer}; nobody here saw it",
+            subject=one.told.step,
+        )
+        for one in imported
+        if one.told.step in nodes
+    ]

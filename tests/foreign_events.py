@@ -1,0 +1,42 @@
+"""OpenLineage events as other producers emit them."""
+
+import json
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+SPARK = "https://github.com/OpenLineage/OpenLineage/tree/1.54.0/integration/spark"
+AIRFLOW = "https://github.com/apache/airflow/tree/providers-openlineage/2.7.0"
+SCHEMA = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent"
+
+
+def dataset(name: str, namespace: str = "s3://lake") -> dict[str, Any]:
+    return {"namespace": namespace, "name": name}
+
+
+def foreign_event(
+    number: int = 0,
+    *,
+    inputs: Iterable[dict[str, Any]] = (),
+    outputs: Iterable[dict[str, Any]] = (),
+    producer: str = SPARK,
+    **changes: Any,
+) -> dict[str, Any]:
+    """An event of run `number` of a Spark job, with whatever is to be changed."""
+    event = {
+        "eventType": "COMPLETE",
+        "eventTime": "2026-11-20T08:15:30.123456789+01:00",
+        "producer": producer,
+        "schemaURL": SCHEMA,
+        "run": {"runId": str(uuid.uuid5(uuid.NAMESPACE_URL, str(number)))},
+        "job": {"namespace": "spark://cluster", "name": "crop_pictures"},
+        "inputs": list(inputs),
+        "outputs": list(outputs),
+    }
+    return {**event, **changes}
+
+
+def write_lines(path: Path, events: Iterable[Any]) -> Path:
+    path.write_text("".join(f"{json.dumps(event)}\n" for event in events), encoding="utf-8")
+    return path
