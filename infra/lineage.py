@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, String, bindparam, insert, select
+from sqlalchemy import Connection, Integer, Select, String, bindparam, column, insert, select, values
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -83,6 +83,21 @@ def downstream(connection: Connection, subject: str) -> LineageGraph:
     return _closure(connection, subject, towards="target", away_from="source")
 
 
+def upstream_of_each(connection: Connection, subjects: Sequence[str]) -> list[LineageGraph]:
+    """Returns the upstream graph of each of a few subjects; one recursive query finds all of them."""
+    columns = lineage_edges.c
+    starts = (
+        values(column("place", Integer), column("subject", String), name="named").data(list(enumerate(subjects))).cte("starts")
+    )
+    reached = select(starts.c.place, starts.c.subject).cte("reached", recursive=True)
+    reached = reached.union(select(reached.c.place, columns.source).join(reached, columns.target == reached.c.subject))
+    query = select(reached.c.place, columns.source, columns.target).join(reached, columns.target == reached.c.subject)
+    edges: list[list[Edge]] = [[] for _ in subjects]
+    for place, source, target in connection.execute(query):
+        edges[place].append(Edge(source, target))
+    return [LineageGraph(found, nodes=[subject]) for found, subject in zip(edges, subjects, strict=True)]
+
+
 def _closure(connection: Connection, subject: str, *, towards: str, away_from: str) -> LineageGraph:
     """Walks the edges; UNION, unlike UNION ALL, drops subjects already reached, so that a cycle ends."""
     columns = lineage_edges.c
@@ -122,5 +137,5 @@ def _of_runs(connection: Connection, query: Select[Any], run_ids: Collection[str
         return sorted(tuple(row) for row in connection.execute(query))
     wanted = sorted(run_ids)
     batches = [wanted[start : start + _BATCH] for start in range(0, len(wanted), _BATCH)]
-    column = lineage_events.c.run_id
-    return sorted(tuple(row) for batch in batches for row in connection.execute(query.where(column.in_(batch))))
+    run_id = lineage_events.c.run_id
+    return sorted(tuple(row) for batch in batches for row in connection.execute(query.where(run_id.in_(batch))))

@@ -44,7 +44,7 @@ def read_graph(connection: Connection, subject: str, node: str) -> tuple[Lineage
     """
     if node:
         before, after = upstream(connection, node), downstream(connection, node)
-        hidden = _redundant(connection, LineageGraph((*before.edges, *after.edges), nodes=[node]))
+        hidden = redundant_steps(connection, LineageGraph((*before.edges, *after.edges), nodes=[node]))
         kept = _nearest(after.restricted_to(after.nodes - hidden), node)
         shown = (before.nodes - hidden) | kept
         left_out = len(after.nodes - hidden - shown)
@@ -59,7 +59,7 @@ def read_graph(connection: Connection, subject: str, node: str) -> tuple[Lineage
         for target in (step, *made.targets(step)):
             edges |= set(upstream(connection, target).edges)
     graph = LineageGraph(edges, nodes=own)
-    return graph.restricted_to(graph.nodes - _redundant(connection, graph)), 0
+    return graph.restricted_to(graph.nodes - redundant_steps(connection, graph)), 0
 
 
 def _event_steps(connection: Connection, run_id: str) -> list[str]:
@@ -71,7 +71,7 @@ def _event_steps(connection: Connection, run_id: str) -> list[str]:
     return sorted(found)
 
 
-def _redundant(connection: Connection, graph: LineageGraph) -> frozenset[str]:
+def redundant_steps(connection: Connection, graph: LineageGraph) -> frozenset[str]:
     """Returns the steps that reused what another step of the graph made: the maker is shown, not the repeats."""
     run_ids = sorted({run_of_step(node) for node in graph.nodes if node.startswith("step:")})
     status: dict[str, str] = {}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from groundswell.cli.context import CommandWithVerbs, Invocation, pass_invocation
+from groundswell.cli.lineage_diff import diff
 from groundswell.cli.lineage_import import import_
 from groundswell.cli.output import echo_facts, echo_json, heading, printable, shown_path, write_whole
 from groundswell.cli.problem import EXIT_INTEGRITY, Problem, tell_problem
@@ -21,7 +22,7 @@ _NAME_CHARACTERS = 80
 
 @click.command(
     cls=CommandWithVerbs,
-    verbs=(import_,),
+    verbs=(diff, import_),
     name="lineage",
     examples=(
         "groundswell lineage groundswell-dit/1",
