@@ -114,6 +114,7 @@ def add_budget(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-sampling-steps", type=positive, help="sample no recipe with more steps than these, to judge sooner"
     )
+    parser.add_argument("--points", type=positive, default=32, help="judge the last of the kept points alone: so many of them")
     parser.add_argument("--codec", type=Path, help="folder of a trained codec, for recipes on its latents")
 
 
@@ -168,7 +169,7 @@ def run_recipes(
 def _entry(run: Run, options: argparse.Namespace, judge: Judge, workplace: Workplace) -> dict[str, Any]:
     drawing = recipe_drawing(run.recipe, num_pictures=options.samples, max_steps=options.max_sampling_steps)
     points = []
-    for step in run.snapshot_steps:
+    for step in run.snapshot_steps[-options.points :]:
         point = judge_snapshot(run, step, drawing, judge, workplace)
         points.append({**point, "grid": str(run.folder / "judgements" / point["grid"])})
         print(f"{run.recipe.name} {step}: distance {point['distance']:.2f} accuracy {point['accuracy']:.3f}", file=sys.stderr)
