@@ -7,12 +7,9 @@ and after them the ``ledger.exported`` entry that says which period it is.
 
 import hashlib
 import json
-import os
 import re
-import secrets
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -23,10 +20,10 @@ from governance.checkpoint import verify_checkpoint
 from governance.errors import BadRecordError
 from governance.ledger import format_time
 from infra.database import Database
-from infra.errors import BadSettingError
 from infra.keys import LOG_KEY, Keys
 from infra.ledger import ProvenEntry, iter_proven, ledger_size, sign_checkpoint
 from infra.tables import ledger_entries
+from infra.whole_file import whole_file
 
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
 _MODE = 0o666
@@ -79,7 +76,7 @@ def export_period(
     """
     with database.read() as connection:
         first, last = _bounds(connection, since=since, until=until)
-    with _written_whole(output) as archive:
+    with whole_file(output, mode=_MODE) as file, zipfile.ZipFile(file, "w", compresslevel=6) as archive:
         with database.unit_of_work() as uow:
             details = {"from": first, "to": last, "num_entries": last - first + 1}
             entry = uow.append("ledger.exported", "ledger", details, actor=actor)
@@ -164,24 +161,3 @@ def _add(archive: zipfile.ZipFile, name: str, blocks: Iterable[bytes]) -> str:
             digest.update(block)
             member.write(block)
     return digest.hexdigest()
-
-
-@contextmanager
-def _written_whole(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Writes a zip that appears under its name once it is whole and on the disk; otherwise nothing is left."""
-    if path.is_dir():
-        raise BadSettingError(f"{path} is a folder", hint="name a file")
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
-    try:
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
-    except OSError as error:
-        raise BadSettingError(f"{path} cannot be written: {error.strerror}", hint="choose another file") from error
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            with zipfile.ZipFile(file, "w", compresslevel=6) as archive:
-                yield archive
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)  # noqa: PTH105 - atomic on purpose
-    finally:
-        temporary.unlink(missing_ok=True)

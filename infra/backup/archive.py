@@ -6,7 +6,6 @@ with plain names and nothing else, and holds one block of a file in memory at a 
 
 import hashlib
 import os
-import secrets
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,11 +15,11 @@ from typing import BinaryIO, Self
 
 from governance.errors import BadRecordError, IntegrityError
 from infra.backup.format import MAX_LINE_BYTES, MAX_MEMBERS, MAX_NAME_BYTES, MAX_SMALL_BYTES, SUMS, is_member_name
-from infra.errors import BadSettingError
+from infra.whole_file import whole_file
 
 _BLOCK = tarfile.BLOCKSIZE
-_COPY_BYTES = 1 << 20
 _MODE = 0o600
+_COPY_BYTES = 1 << 20
 _SUM_LINE_BYTES = 66 + MAX_NAME_BYTES
 
 
@@ -32,27 +31,10 @@ def writing(path: Path) -> Iterator["TarWriter"]:
         BadSettingError: The file cannot be written.
         OSError: The disk is full.
     """
-    if path.is_dir():
-        raise BadSettingError(f"{path} is a folder", hint="name a file")
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
-    try:
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
-    except OSError as error:
-        raise BadSettingError(f"{path} cannot be written: {error.strerror}", hint="choose another file") from error
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            writer = TarWriter(file)
-            yield writer
-            writer.finish()
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)  # noqa: PTH105 - atomic on purpose
-        _sync_folder(path.parent)
-    except OSError as error:
-        error.filename = error.filename or str(path)
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        writer = TarWriter(file)
+        yield writer
+        writer.finish()
 
 
 class TarWriter:
@@ -308,11 +290,3 @@ def _header(name: str, size: int) -> bytes:
 
 def _cut_off() -> IntegrityError:
     return IntegrityError("the backup is cut off", hint="copy it again, or use another")
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
