@@ -234,7 +234,7 @@ class Recorder:
             event_type,
             lineage.StepIdentity(run_id=context.run_id, pipeline=context.pipeline, step=context.spec.name),
             time=uow.time,
-            inputs=[lineage.ArtifactRef(kind=one.kind, digest=one.digest) for one in context.inputs.values()],
+            inputs=[_described(one, record["facts"] if record else {}) for one in context.inputs.values()],
             outputs=[lineage.ArtifactRef(kind=one["kind"], digest=one["digest"]) for one in record["outputs"].values()]
             if record
             else [],
@@ -246,6 +246,19 @@ class Recorder:
             reused=reused,
         )
         record_event(uow, event)
+
+
+def _described(reference: ArtifactRef, facts: Mapping[str, Any]) -> lineage.ArtifactRef:
+    """Returns an input as lineage names it; of a dataset also what the step says of it: licences, and checks that it made."""
+    if reference.kind != "dataset":
+        return lineage.ArtifactRef(kind=reference.kind, digest=reference.digest)
+    return lineage.ArtifactRef(
+        kind=reference.kind,
+        digest=reference.digest,
+        licences=facts.get("licences", ()),
+        attribution=facts.get("attribution", ""),
+        assertions=[lineage.Assertion(**check) for check in facts.get("assertions", ())],
+    )
 
 
 class TrackingObserver:

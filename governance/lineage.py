@@ -80,11 +80,19 @@ class Assertion:
         assertion: The kind of check, such as ``expect_column_values_to_be_unique``.
         success: Whether it held.
         column: The column checked; None for a check of the whole dataset.
+        severity: Whether data that fail it are refused.
+        description: What it says, in words.
     """
 
     assertion: str
     success: bool
     column: str | None = None
+    severity: Literal["error", "warn"] = "error"
+    description: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns it as OpenLineage's facet writes it, without what it does not say."""
+        return {name: value for name, value in vars(self).items() if value not in {None, ""}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,10 +246,7 @@ def _dataset(ref: ArtifactRef, producer: str, *, is_input: bool) -> dict[str, An
         facets["ownership"] = _facet("OwnershipDatasetFacet", producer, owners=[{"name": owner} for owner in ref.owners])
     dataset: dict[str, Any] = {"namespace": NAMESPACE, "name": ref.subject, "facets": facets}
     if ref.assertions:
-        checks = [
-            {"assertion": a.assertion, "success": a.success} | ({} if a.column is None else {"column": a.column})
-            for a in ref.assertions
-        ]
+        checks = [assertion.to_dict() for assertion in ref.assertions]
         quality = _facet("DataQualityAssertionsDatasetFacet", producer, assertions=checks)
         # The schema makes it a facet of an input; on an output any dataset facet is allowed.
         if is_input:

@@ -17,6 +17,7 @@ from components.validate_data.data_docs import make_readable_offline, write_inde
 from components.validate_data.expectations import Outcome, run_suite
 from components.validate_data.suite import default_suite_text, parse_suite
 from governance.digest import tree_digest
+from governance.lineage import Assertion
 from model_core.data.dataset import Dataset
 from model_core.data.media_facts import MediaFacts, examine
 from model_core.data.split import HOLDOUT, TRAIN
@@ -140,6 +141,18 @@ def _describe(outcome: Outcome) -> dict[str, Any]:
     }
 
 
+def _assertion(outcome: Outcome) -> Assertion:
+    """Returns an outcome as lineage tells it to others."""
+    entry = outcome.entry
+    return Assertion(
+        assertion=entry.type,
+        success=outcome.success,
+        column=f"{entry.table}.{outcome.kwargs['column']}" if "column" in outcome.kwargs else None,
+        severity="warn" if entry.severity == "warning" else "error",
+        description=entry.meaning,
+    )
+
+
 def _write_json(path: Path, value: object) -> None:
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, default=str)
     path.write_text(f"{text}\n", encoding="utf-8")
@@ -236,6 +249,7 @@ def _step_report(dataset: Dataset, outcomes: Sequence[Outcome], report: Mapping[
         facts={
             "dataset_digest": report["dataset_digest"],
             "statistics": report["statistics"],
+            "assertions": [_assertion(outcome).to_dict() for outcome in outcomes],
             "warnings": [f"{outcome.entry.meaning}: {outcome.num_failed} rows do not" for outcome in warnings],
             "licences": list(dataset.info.licences),
             "attribution": dataset.info.attribution,

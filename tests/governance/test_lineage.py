@@ -1,6 +1,4 @@
-import json
 import uuid
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,6 +9,7 @@ from governance.lineage import (
     ArtifactRef,
     Assertion,
     Edge,
+    Event,
     LineageGraph,
     StepIdentity,
     event_edges,
@@ -18,8 +17,8 @@ from governance.lineage import (
     run_event,
     step_subject,
 )
+from tests.openlineage_schemas import Schemas
 
-SCHEMAS = Path(__file__).parents[3] / "shared" / "schemas" / "openlineage"
 RUN = "0198f3a2-6f10-7c3e-9a51-3f2f6f0a7b11"
 STEP = StepIdentity(run_id=RUN, pipeline="training", step="train_dit")
 DATA = ArtifactRef(
@@ -57,34 +56,9 @@ def reachable(pairs: list[Edge], start: str) -> set[str]:
     return {target for source, target in closure if source == start}
 
 
-@pytest.fixture(scope="module")
-def validate():  # type: ignore[no-untyped-def]
-    if not SCHEMAS.is_dir():
-        pytest.skip("the published OpenLineage schemas are not beside the project")
-    from jsonschema import Draft202012Validator, FormatChecker
-    from referencing import Registry, Resource
-
-    documents = [json.loads(path.read_text()) for path in [SCHEMAS / "OpenLineage.json", *SCHEMAS.glob("facets/*.json")]]
-    registry = Registry().with_resources([(document["$id"], Resource.from_contents(document)) for document in documents])
-    known = {document["$id"] for document in documents}
-
-    def check(instance, url: str) -> bool:  # type: ignore[no-untyped-def]
-        if url.partition("#")[0] not in known:
-            return False
-        Draft202012Validator({"$ref": url}, registry=registry, format_checker=FormatChecker()).validate(instance)
-        return True
-
-    return check
-
-
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event["eventType"])
-def test_events_and_their_standard_facets_hold_to_the_published_schemas(validate, event) -> None:  # type: ignore[no-untyped-def]
-    assert validate(event, event["schemaURL"])
-    holders = [event["run"]["facets"], event["job"]["facets"]]
-    for dataset in event["inputs"] + event["outputs"]:
-        holders += [dataset["facets"], dataset.get("inputFacets", {})]
-    for name, facet in ((name, facet) for facets in holders for name, facet in facets.items()):
-        assert validate(facet, facet["_schemaURL"]) or name.startswith("groundswell_")
+def test_events_and_their_standard_facets_hold_to_the_published_schemas(event: Event) -> None:
+    Schemas().check_event(event)
 
 
 def test_an_event_states_its_edges_and_its_run() -> None:

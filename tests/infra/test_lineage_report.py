@@ -16,7 +16,7 @@ from sqlalchemy import delete, insert, text, update
 from governance.canonical import canonical_text
 from governance.digest import sha256_file, tree_digest
 from governance.errors import UnknownSubjectError
-from governance.lineage import ArtifactRef, Assertion, StepIdentity, run_event
+from governance.lineage import ArtifactRef, StepIdentity, run_event
 from governance.lineage_report.html import render_html
 from governance.lineage_report.model import to_json, to_openlineage
 from infra.database import Database
@@ -452,11 +452,3 @@ def test_a_report_about_nothing_is_refused(world: World) -> None:
     for subject in ("run:" + "0" * 32, "dataset:" + "0" * 64, "model-version:none/1"):
         with pytest.raises(UnknownSubjectError):
             build_report(world.db, subject, home=world.home)
-
-
-def test_assertions_travel_with_inputs() -> None:
-    ref = ArtifactRef(kind="dataset", digest="0" * 64, assertions=[Assertion(assertion="unique", success=True, column="sha256")])
-    event = run_event(
-        "START", StepIdentity(run_id=RUN, pipeline="training", step="validate_data"), time="2026-11-22T20:43:57Z", inputs=[ref]
-    )
-    assert event["inputs"][0]["inputFacets"]["dataQualityAssertions"]["assertions"][0]["column"] == "sha256"

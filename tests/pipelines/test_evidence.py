@@ -10,6 +10,7 @@ import pytest
 
 from governance.bundle import content
 from governance.bundle.verify import SUMS, read_bundle
+from tests.openlineage_schemas import Schemas
 from tests.pipelines.calling import call
 from tests.pipelines.conftest import Trained
 
@@ -67,6 +68,22 @@ def test_a_models_bundle_convinces_with_the_key_alone(home: Path, trained: Train
     assert "signed with package-signing" in shown.stdout
     verified = call(home, "audit", "verify")
     assert verified.exit_code == 0, verified.stdout + verified.stderr
+
+
+def test_events_of_a_run_hold_to_the_published_schemas_and_tell_how_good_the_data_are(home: Path, trained: Trained) -> None:
+    schemas = Schemas()
+    told = call(home, "lineage", trained.document["model_version"], "--format", "openlineage")
+    events = [json.loads(line) for line in told.stdout.splitlines()]
+    for event in events:
+        schemas.check_event(event)
+    (validated,) = (one for one in events if one["job"]["name"] == "training.validate_data" and one["eventType"] == "COMPLETE")
+    (dataset,) = validated["inputs"]
+    assertions = dataset["inputFacets"]["dataQualityAssertions"]["assertions"]
+    assert {"error", "warn"} == {each["severity"] for each in assertions}
+    assert all(each["success"] for each in assertions if each["severity"] == "error")
+    (digests,) = (each for each in assertions if each["description"] == "Digests are SHA-256")
+    assert (digests["assertion"], digests["column"]) == ("expect_column_values_to_match_regex", "manifest.sha256")
+    assert dataset["facets"]["groundswell_licences"]["licences"] == ["CC0-1.0"]
 
 
 def test_a_pictures_bundle_leads_to_its_data(home: Path, trained: Trained, verifier: Path, tmp_path: Path) -> None:
