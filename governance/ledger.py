@@ -139,7 +139,7 @@ def _string_problem(record: dict[str, Any]) -> str | None:
             return f"{key} is no text"
         if len(value) > limit:
             return f"{key} is longer than {limit} characters"
-        if _CONTROL.search(value):
+        if not value.isprintable() and _CONTROL.search(value):  # no control character is printable
             return f"{key} holds a control character"
     if not _ACTION.fullmatch(record["action"]):
         return f"action {record['action']!r} is not of the form noun.verb"

@@ -111,8 +111,7 @@ class RecordChecker:
         """
         self._commitments.note(entry)
         self._lineage.note(entry)
-        pem = entry.details.get("public_key_pem")
-        if entry.subject.startswith(("key:", "identity:")) and isinstance(pem, str):
+        if entry.subject.startswith(("key:", "identity:")) and isinstance(pem := entry.details.get("public_key_pem"), str):
             self._keys[key_id(pem)] = pem
         if entry.action == ASSET_GENERATED:
             self._assets.note(entry)

@@ -109,3 +109,12 @@ def test_a_commitment_is_the_sha256_of_salt_and_text():
         commitment("Ada", b"short")
     with pytest.raises(BadRecordError):
         commitment("\ud800", salt)
+
+
+def test_every_control_character_is_refused_and_no_other():
+    controls = [*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029]
+    for code in controls:
+        with pytest.raises(BadRecordError, match="control character"):
+            entry(subject=f"run:{chr(code)}x").to_bytes()
+    for code in (0x20, 0x7E, 0xA0, 0xAD, 0x200B, 0x2027, 0x202A, 0xE000, 0xFFFE, 0x10FFFF):
+        assert parse_entry(entry(subject=f"run:{chr(code)}x").to_bytes()).subject == f"run:{chr(code)}x"
