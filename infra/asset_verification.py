@@ -5,9 +5,8 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from governance.errors import IntegrityError
-from governance.ledger import LedgerEntry, parse_entry
-from infra.record_comparison import Described, Key, all_rows, batches, rows
+from governance.ledger import LedgerEntry
+from infra.record_comparison import Described, Key, all_rows, batches, rows, stored_entries
 from infra.tables import assets, ledger_entries
 
 ACTION = "asset.generated"
@@ -62,10 +61,11 @@ class AssetChecker:
             yield from (f"{_ASSETS.name(key)} has a row but no entry" for key in found if key not in known)
 
     def _keys_in_ledger(self, digests: Iterable[str]) -> set[Key]:
-        columns = ledger_entries.c
         subjects = {f"{_PREFIX}{digest}" for digest in digests}
-        query = select(columns.entry).where(columns.action == ACTION, columns.subject.in_(subjects))
-        return {_key(entry) for (data,) in self._connection.execute(query) if (entry := _parsed(data)) is not None}
+        columns = ledger_entries.c
+        return {
+            _key(entry) for entry in stored_entries(self._connection, columns.action == ACTION, columns.subject.in_(subjects))
+        }
 
 
 def _key(entry: LedgerEntry) -> Key:
@@ -77,10 +77,3 @@ def _model(specifier: Any) -> dict[str, Any]:
     """Returns the columns that ``name/version`` stands for."""
     name, slash, version = str(specifier).rpartition("/")
     return {"model_name": name, "model_version": int(version)} if slash and version.isascii() and version.isdigit() else {}
-
-
-def _parsed(data: Any) -> LedgerEntry | None:
-    try:
-        return parse_entry(bytes(data))
-    except (IntegrityError, TypeError):
-        return None

@@ -227,7 +227,7 @@ class _Verification:
             for name, value, found in zip(("position", "action", "subject", "run_id"), said, stored, strict=True):
                 if found != value or type(found) is not type(value):
                     self._say(f"entry {position}: {name} of the row is {found!r:.80}, the entry says {value!r:.80}")
-        for problem in self._records.note(entry, data):
+        for problem in self._records.note(entry):
             self._say(f"entry {position}: {problem}")
 
     def _check_nodes(self, first: int, levels: Sequence[Sequence[bytes]]) -> None:

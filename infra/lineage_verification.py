@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, String, column, func, select, values
+from sqlalchemy import ColumnElement, Connection, String, column, func, select, true, values
 
 from governance.errors import BadRecordError
 from governance.imported_lineage import ACTION, import_subject, told_by
@@ -60,6 +60,8 @@ class LineageChecker:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._statements: deque[_Statement] = deque()
+        self._current: _Statement | None = None
+        self._last_id: int | None = None
         self._has_older_events = False
         self._num_edges = 0
 
@@ -69,27 +71,39 @@ class LineageChecker:
         if isinstance(said, dict) and said.keys() == _KEYS and all(isinstance(said[key], int) for key in _KEYS - {"sha256"}):
             imported = entry.subject.removeprefix(import_subject("")) if entry.action == ACTION else None
             self._statements.append(_Statement(**said, imported=imported))
-        elif not self._statements and entry.action.startswith(("step.", "asset.")):
+        elif not self._statements and self._current is None and entry.action.startswith(("step.", "asset.")):
             self._has_older_events = True
+
+    def flush(self) -> Iterator[str]:
+        """Compares the events that the entries taken in speak of, so that memory stays bounded; yields what is wrong."""
+        if self._statements:
+            yield from self._compare(lineage_events.c.id <= self._statements[-1].last)
 
     def problems(self) -> Iterator[str]:
         """Yields what does not hold; to be asked at the end."""
-        query = select(lineage_events).order_by(lineage_events.c.id)
-        is_older, current = self._has_older_events, None
+        yield from self._compare(true())
+        for statement in (self._current, *self._statements):
+            yield from _closed(statement)
+        yield from self._unstated_edges()
+
+    def _compare(self, until: ColumnElement[bool]) -> Iterator[str]:
+        """Compares the events that were not compared yet, up to a bound."""
+        columns = lineage_events.c
+        query = select(lineage_events).where(until).order_by(columns.id)
+        if self._last_id is not None:
+            query = query.where(columns.id > self._last_id)
         for batch in batches(rows(self._connection, query), _BATCH):
             for row in batch:
                 while self._statements and row["id"] >= self._statements[0].first:
-                    yield from _closed(current)
-                    current, is_older = self._statements.popleft(), False
-                if current is not None and row["id"] <= current.last:
-                    current.add(str(row["event"]))
-                    yield from _origin_differences(row, current.imported)
-                elif not is_older or row["imported"] is not None:
+                    yield from _closed(self._current)
+                    self._current = self._statements.popleft()
+                if self._current is not None and row["id"] <= self._current.last:
+                    self._current.add(str(row["event"]))
+                    yield from _origin_differences(row, self._current.imported)
+                elif self._current is not None or not self._has_older_events or row["imported"] is not None:
                     yield f"lineage event {row['id']} has a row but no entry"
+            self._last_id = batch[-1]["id"]
             yield from self._check_batch(batch)
-        for statement in (current, *self._statements):
-            yield from _closed(statement)
-        yield from self._unstated_edges()
 
     def _check_batch(self, batch: list[Mapping[str, Any]]) -> Iterator[str]:
         """Compares a batch of events with their columns and edges."""

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Select, Table, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, select
 
 from governance.canonical import canonical_digest, decimals
-from governance.errors import BadRecordError
+from governance.errors import BadRecordError, IntegrityError
+from governance.ledger import LedgerEntry, parse_entry
+from infra.tables import ledger_entries
 
 Key = tuple[Any, ...]
 _Item = TypeVar("_Item")
@@ -78,6 +80,21 @@ def same(stored: Any, said: Any) -> bool:
         return bool(stored == said)
     stored_text, said_text = (json.dumps(v, sort_keys=True, default=repr) for v in (decimals(stored), said))
     return stored_text == said_text
+
+
+def stored_entries(connection: Connection, *conditions: ColumnElement[bool]) -> Iterator[LedgerEntry]:
+    """Yields the entries that meet conditions, in order, a batch of them in memory at a time; malformed ones are left out.
+
+    Args:
+        connection: A connection in a transaction.
+        conditions: On the columns of the entries' table.
+    """
+    query = select(ledger_entries.c.entry).where(*conditions).order_by(ledger_entries.c.index)
+    for (data,) in connection.execute(query, execution_options={"yield_per": _BATCH}):
+        try:
+            yield parse_entry(bytes(data))
+        except (IntegrityError, TypeError):
+            continue
 
 
 def shown(value: Any) -> str:

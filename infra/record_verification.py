@@ -22,14 +22,14 @@ from infra.asset_verification import AssetChecker
 from infra.attestations import statement_problems
 from infra.commitment_verification import CommitmentChecker
 from infra.lineage_verification import LineageChecker
-from infra.record_comparison import Described, Key, all_rows, parsed, same, shown
+from infra.record_comparison import Described, Key, all_rows, parsed, same, shown, stored_entries
 from infra.tables import artifacts, attestations, identities, model_versions, runs, steps, withdrawals
 
+_BATCH = 1000
 _RUN_STATUS = {"run.started": "running", "run.completed": "completed", "run.failed": "failed", "run.interrupted": "interrupted"}
 _RUN_END = {"ended", "error", "error_digest", "overhead_s"}
 _RUN_NOT_ENDED = dict.fromkeys(("ended", "error", "overhead_s"))
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_ANY_SUBJECT = re.compile(rb":[0-9a-f]{64}(?![0-9a-f])")
 _SUBJECT = re.compile(r"(?<![a-z0-9_-])[a-z][a-z0-9_-]*:[0-9a-f]{64}(?![0-9a-f])", re.ASCII)
 _VERSION = re.compile(r"model-version:(?P<name>.+)/(?P<version>[1-9][0-9]{0,17})", re.ASCII | re.DOTALL)
 
@@ -94,21 +94,13 @@ class RecordChecker:
         self._connection = connection
         self._expected: dict[str, dict[Key, dict[str, Any]]] = {}
         self._artifacts: dict[Key, dict[str, Any]] = {}
-        self._recorded = {f"{kind}:{digest}" for kind, digest in connection.execute(select(artifacts.c.kind, artifacts.c.digest))}
-        self._digests = {f":{subject.rpartition(':')[2]}".encode() for subject in self._recorded}
-        self._mentioned: set[str] = set()
         self._keys: dict[str, str] = {}
         self._assets = AssetChecker(connection)
         self._commitments = CommitmentChecker(connection)
         self._lineage = LineageChecker(connection)
 
-    def note(self, entry: LedgerEntry, data: bytes) -> Iterator[str]:
-        """Takes in an entry; yields what is wrong with it by itself.
-
-        Args:
-            entry: What it says.
-            data: Its bytes.
-        """
+    def note(self, entry: LedgerEntry) -> Iterator[str]:
+        """Takes in an entry; yields what is wrong with it by itself."""
         self._commitments.note(entry)
         self._lineage.note(entry)
         if entry.subject.startswith(("key:", "identity:")) and isinstance(pem := entry.details.get("public_key_pem"), str):
@@ -116,8 +108,6 @@ class RecordChecker:
         if entry.action == ASSET_GENERATED:
             self._assets.note(entry)
             return
-        if entry.action != LINEAGE_IMPORTED:  # what others say they made vouches for nothing here
-            self._mention(entry, data)
         if entry.action == "model.registered" and not _VERSION.fullmatch(entry.subject):
             yield f"{entry.subject!r:.80} is no model version"
             return
@@ -129,6 +119,7 @@ class RecordChecker:
     def flush(self) -> Iterator[str]:
         """Compares what need not wait for later entries, so that memory stays bounded; yields what is wrong."""
         yield from self._assets.flush()
+        yield from self._lineage.flush()
         self._commitments.flush()
 
     def problems(self) -> Iterator[str]:
@@ -142,13 +133,6 @@ class RecordChecker:
         yield from self._commitments.problems()
         yield from self._lineage.problems()
         yield from statement_problems(self._connection, self._keys)
-
-    def _mention(self, entry: LedgerEntry, data: bytes) -> None:
-        """Takes in which recorded artifacts an entry names; most entries name none, which their bytes tell at once."""
-        named = {entry.subject, f"package:{entry.details.get('root_digest')}"}
-        if not self._digests.isdisjoint(_ANY_SUBJECT.findall(data)):
-            named.update(_subjects(entry.details))
-        self._mentioned.update(named & self._recorded)
 
     def _expect(self, said: _Said) -> None:
         known = self._expected.setdefault(said.table.table.name, {}).setdefault(said.key, {})
@@ -179,16 +163,33 @@ class RecordChecker:
 
     def _compare_artifacts(self) -> Iterator[str]:
         missing = dict.fromkeys(self._artifacts)
+        mentioned = self._mentioned()
         for row in all_rows(self._connection, artifacts):
             key = (row["digest"], row["kind"])
             name = f"artifact {row['kind']}:{row['digest']}"
-            if key not in self._artifacts and f"{row['kind']}:{row['digest']}" not in self._mentioned:
+            if key not in self._artifacts and f"{row['kind']}:{row['digest']}" not in mentioned:
                 yield f"{name} has a row but no entry"
             missing.pop(key, None)
             for problem in _artifact_differences(row, self._artifacts.get(key, {})):
                 yield f"{name}: {problem}"
         for digest, kind in missing:
             yield f"artifact {kind}:{digest} has an entry but no row"
+
+    def _mentioned(self) -> set[str]:
+        """Returns those artifacts of which no entry records that they came to be, but some entry names them.
+
+        Entries of earlier releases do no more. The ledger is read once more for these alone, so that nothing is held for others.
+        """
+        columns = artifacts.c
+        keys = self._connection.execute(select(columns.digest, columns.kind), execution_options={"yield_per": _BATCH})
+        unsaid = {f"{kind}:{digest}" for digest, kind in keys if (digest, kind) not in self._artifacts}
+        found: set[str] = set()
+        if unsaid:
+            for entry in stored_entries(self._connection):
+                if entry.action not in {ASSET_GENERATED, LINEAGE_IMPORTED}:  # what others say they made vouches for nothing here
+                    named = {entry.subject, f"package:{entry.details.get('root_digest')}", *_subjects(entry.details)}
+                    found |= named & unsaid
+        return found
 
 
 def _said_by(entry: LedgerEntry) -> list[_Said]:
