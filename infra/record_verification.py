@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Table, select
 
 from governance.canonical import canonical_digest
 from governance.dsse import key_id
@@ -23,6 +23,7 @@ from infra.attestations import statement_problems
 from infra.commitment_verification import CommitmentChecker
 from infra.lineage_verification import LineageChecker
 from infra.record_comparison import Described, Key, all_rows, parsed, same, shown, stored_entries
+from infra.spilled_mapping import SpilledMapping
 from infra.tables import artifacts, attestations, identities, model_versions, runs, steps, withdrawals
 
 _BATCH = 1000
@@ -64,6 +65,7 @@ _ONE_ROW: dict[str, tuple[Described, Callable[[LedgerEntry], dict[str, Any]]]] =
     "attestation.signed": (_ATTESTATIONS, lambda entry: {"run_id": entry.run_id}),
 }
 _WITHDRAWALS = Described(table=withdrawals, noun="withdrawal", columns=frozenset({"reason_commitment", "actor", "created"}))
+_DESCRIBED = (_RUNS, _STEPS, _VERSIONS, _IDENTITIES, _ATTESTATIONS, _WITHDRAWALS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +94,8 @@ class RecordChecker:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._expected: dict[str, dict[Key, dict[str, Any]]] = {}
-        self._artifacts: dict[Key, dict[str, Any]] = {}
+        self._expected = {described.table.name: SpilledMapping() for described in _DESCRIBED}
+        self._artifacts = SpilledMapping()
         self._keys: dict[str, str] = {}
         self._assets = AssetChecker(connection)
         self._commitments = CommitmentChecker(connection)
@@ -114,7 +116,8 @@ class RecordChecker:
         for said in _said_by(entry):
             self._expect(said)
         for key, values in _artifacts_by(entry):
-            self._artifacts.setdefault(key, dict(values))
+            if key not in self._artifacts:
+                self._artifacts.put(key, dict(values))
 
     def flush(self) -> Iterator[str]:
         """Compares what need not wait for later entries, so that memory stays bounded; yields what is wrong."""
@@ -135,44 +138,53 @@ class RecordChecker:
         yield from statement_problems(self._connection, self._keys)
 
     def _expect(self, said: _Said) -> None:
-        known = self._expected.setdefault(said.table.table.name, {}).setdefault(said.key, {})
+        expected = self._expected[said.table.table.name]
+        known = expected.get(said.key) or {}
         for column in list(known) if said.overrules is None else said.overrules:
             known.pop(column, None)
-        known.update(said.table.said(said.values))
+        expected.put(said.key, {**known, **said.table.said(said.values)})
 
     def _compare(self, described: Described) -> Iterator[str]:
-        expected = self._expected.get(described.table.name, {})
-        missing = dict.fromkeys(expected)
+        expected = self._expected[described.table.name]
+        num_found, previous = 0, None
         for row in all_rows(self._connection, described.table):
             key = described.key(row)
+            said = expected.get(key)
             if described is _ATTESTATIONS and hashlib.sha256(str(row["envelope"]).encode()).hexdigest() != row["digest"]:
                 yield f"{described.name(key)}: its envelope is another"
-            if key not in expected:
+            if said is None:
                 if not (described is _STEPS and self._is_unsaid(row)):
                     yield f"{described.name(key)} has a row but no entry"
                 continue
-            missing.pop(key, None)
-            yield from described.differences(row, expected[key])
-        for key in missing:
+            num_found, previous = num_found + (key != previous), key
+            yield from described.differences(row, said)
+        for key in self._without_row(described.table, expected, num_found):
             yield f"{described.name(key)} has an entry but no row"
+
+    def _without_row(self, table: Table, expected: SpilledMapping, num_found: int) -> Iterator[Key]:
+        """Yields the keys of which there is no row; the rows are read once more only where there are such keys."""
+        if num_found < len(expected):
+            present = {tuple(row) for row in self._connection.execute(select(*table.primary_key.columns))}
+            yield from (key for key in expected.keys() if key not in present)  # noqa: SIM118  # it is no dict
 
     def _is_unsaid(self, step: Mapping[str, Any]) -> bool:
         """Says whether a step is one of an earlier release, which had no entry before the step's end."""
-        run = self._expected.get(runs.name, {}).get((step["run_id"],), {"started": None})
-        return step["status"] == "running" and "started" not in run
+        run = self._expected[runs.name].get((step["run_id"],))
+        return step["status"] == "running" and run is not None and "started" not in run
 
     def _compare_artifacts(self) -> Iterator[str]:
-        missing = dict.fromkeys(self._artifacts)
         mentioned = self._mentioned()
+        num_found, previous = 0, None
         for row in all_rows(self._connection, artifacts):
             key = (row["digest"], row["kind"])
             name = f"artifact {row['kind']}:{row['digest']}"
-            if key not in self._artifacts and f"{row['kind']}:{row['digest']}" not in mentioned:
+            said = self._artifacts.get(key)
+            if said is None and f"{row['kind']}:{row['digest']}" not in mentioned:
                 yield f"{name} has a row but no entry"
-            missing.pop(key, None)
-            for problem in _artifact_differences(row, self._artifacts.get(key, {})):
+            num_found, previous = num_found + (said is not None and key != previous), key
+            for problem in _artifact_differences(row, said or {}):
                 yield f"{name}: {problem}"
-        for digest, kind in missing:
+        for digest, kind in self._without_row(artifacts, self._artifacts, num_found):
             yield f"artifact {kind}:{digest} has an entry but no row"
 
     def _mentioned(self) -> set[str]:

@@ -370,3 +370,18 @@ def test_each_of_many_checkpoints_between_two_pages_is_compared(db, keys, tamper
         tamper("UPDATE gs_ledger_checkpoints SET note = ? WHERE size = ?", (forged, size))
         assert problems(db, keys) == [f"checkpoint {size}: the entries before it are not those that were signed"]
         tamper("UPDATE gs_ledger_checkpoints SET note = ? WHERE size = ?", (note, size))
+
+
+def test_a_missing_row_is_seen_where_another_stands_twice(story, keys, tamper, database_url):
+    """Whoever drops the primary key can make up the number."""
+    append(story, 1)
+    with story.unit_of_work() as uow:
+        row = {"kind": "dataset", "location": "x", "facts": "{}", "created": "t"}
+        uow.connection.execute(insert(artifacts).values(digest="12" * 32, **row))
+        uow.append("dataset.imported", f"dataset:{'12' * 32}", {})
+    assert not problems(story, keys)
+    tamper("CREATE TABLE copied AS SELECT * FROM gs_artifacts")
+    tamper("DROP TABLE gs_artifacts")
+    tamper("ALTER TABLE copied RENAME TO gs_artifacts")
+    tamper("UPDATE gs_artifacts SET digest = ? WHERE digest = ?", (DIGEST, "12" * 32))
+    assert f"artifact dataset:{'12' * 32} has an entry but no row" in problems(story, keys)

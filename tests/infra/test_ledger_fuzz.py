@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from infra.keys import Keys
+from infra.spilled_mapping import SpilledMapping
 from infra.tables import metadata
 from tests.fuzz_ledger import search, sqlite_urls
 from tests.ledger_tampers import UNSPOKEN
@@ -22,6 +23,13 @@ def test_every_tamper_is_found_and_no_sound_history_raises_an_alarm(keys, tmp_pa
     assert (outcome.missed, outcome.alarms) == ([], [])
     assert outcome.tampers.total() == 200
     assert outcome.clean >= 200
+
+
+def test_the_same_where_no_more_than_one_row_is_held_in_memory(keys, tmp_path, monkeypatch):
+    monkeypatch.setattr("infra.record_verification.SpilledMapping", lambda: SpilledMapping(max_in_memory=1))
+    outcome = search(sqlite_urls(tmp_path), keys, cases=80, seed=SEED + 100)
+    assert (outcome.missed, outcome.alarms) == ([], [])
+    assert outcome.tampers.total() == 80
 
 
 def test_the_same_on_postgresql(keys, postgres):
