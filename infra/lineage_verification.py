@@ -11,9 +11,10 @@ import hashlib
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, String, column, func, select, true, values
+from sqlalchemy import ColumnElement, Connection, TextClause, func, select, text, true
 
 from governance.errors import BadRecordError
 from governance.imported_lineage import ACTION, import_subject, told_by
@@ -134,15 +135,13 @@ class LineageChecker:
 
     def _stored(self, edges: dict[Edge, int]) -> dict[Edge, int]:
         """Returns the events that the stored ones of some edges are said to be of."""
-        if not edges:
-            return {}
-        wanted = values(column("source", String), column("target", String), name="wanted")
-        wanted_rows = wanted.data([(edge.source, edge.target) for edge in edges]).cte("wanted_rows")
-        columns = lineage_edges.c
-        query = select(columns.source, columns.target, columns.event_id).join(
-            wanted_rows, (columns.source == wanted_rows.c.source) & (columns.target == wanted_rows.c.target)
-        )
-        return {Edge(source, target): event_id for source, target, event_id in self._connection.execute(query)}
+        found: dict[Edge, int] = {}
+        for batch in batches(edges, _BATCH):
+            wanted = {f"source_{i}": edge.source for i, edge in enumerate(batch)}
+            wanted |= {f"target_{i}": edge.target for i, edge in enumerate(batch)}
+            stored = self._connection.execute(_edges_query(len(batch)), wanted)
+            found.update({Edge(source, target): event_id for source, target, event_id in stored})
+        return found
 
     def _unstated_edges(self) -> Iterator[str]:
         """Yields the edges that their event does not state."""
@@ -167,6 +166,16 @@ def _origin_differences(row: Mapping[str, Any], imported: str | None) -> Iterato
     if row["imported"] != imported:
         said = "emitted here" if imported is None else f"imported from the file {imported:.12}"
         yield f"lineage event {row['id']}: the ledger says that it was {said}, the row says otherwise"
+
+
+@lru_cache(maxsize=_BATCH)
+def _edges_query(num_edges: int) -> TextClause:
+    """Returns a query for so many edges, written once: SQLAlchemy would take longer to write it than the database to answer."""
+    wanted = ", ".join(f"(:source_{i}, :target_{i})" for i in range(num_edges))
+    return text(
+        f"WITH wanted (source, target) AS (VALUES {wanted}) SELECT stored.source, stored.target, stored.event_id "  # noqa: S608
+        f"FROM {lineage_edges.name} AS stored JOIN wanted ON stored.source = wanted.source AND stored.target = wanted.target"
+    )
 
 
 def _closed(statement: _Statement | None) -> Iterator[str]:
