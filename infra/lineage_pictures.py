@@ -14,9 +14,10 @@ from infra.lineage_records import Records, digest_of
 _MAX_BYTES = 3 << 20
 _PNG = b"\x89PNG\r\n\x1a\n"
 _SMALL_PIXELS = 160
+LOSS_CAPTION = "Loss while training"
 _FROM_ARTIFACTS = (
     ("evaluation", "samples.png", "Samples that the evaluation drew"),
-    ("model", "loss_curve.png", "Loss while training"),
+    ("model", "loss_curve.png", LOSS_CAPTION),
 )
 
 
@@ -37,7 +38,7 @@ def read_pictures(records: Records, graph: LineageGraph, node: str, *, home: Pat
         found += [picture] if picture else []
     for kind, name, caption in _FROM_ARTIFACTS:
         for subject in sorted(node for node in graph.nodes if node.startswith(f"{kind}:"))[:1]:
-            if (folder := _unchanged(subject, records, home)) and (picture := _read(folder / name, caption)):
+            if (folder := unchanged_folder(subject, records, home)) and (picture := _read(folder / name, caption)):
                 found.append(picture)
     return tuple(found)
 
@@ -53,7 +54,14 @@ def _media_places(records: Records, graph: LineageGraph, node: str, home: Path) 
     return [path for path in files if path.suffix == ".png" and path.is_file()]
 
 
-def _unchanged(subject: str, records: Records, home: Path) -> Path | None:
+def unchanged_folder(subject: str, records: Records, home: Path) -> Path | None:
+    """Returns the folder of an artifact where it has the recorded digest, None where it is gone or was changed.
+
+    Args:
+        subject: The artifact.
+        records: What the database holds.
+        home: Relative locations are below it.
+    """
     row = records.artifacts.get(subject)
     if row is None:
         return None

@@ -13,7 +13,8 @@ from infra.imported_statements import imported_nodes, producers_of
 from infra.lineage_graph import collapse_media, graph_node, in_order, read_graph
 from infra.lineage_ledger import read_ledger, verified
 from infra.lineage_nodes import describe
-from infra.lineage_pictures import read_pictures
+from infra.lineage_pictures import LOSS_CAPTION, read_pictures
+from infra.lineage_plots import read_curves, read_estimates
 from infra.lineage_records import Records, read_records, run_of_step
 from infra.lineage_sections import (
     code_facts,
@@ -24,6 +25,7 @@ from infra.lineage_sections import (
     parameter_tables,
     timeline,
 )
+from infra.lineage_statements import read_statements
 from infra.lineage_subjects import resolve_subject
 from infra.lineage_summary import summarise, title_of
 
@@ -51,7 +53,10 @@ def build_report(db: Database, subject: str, *, home: Path, media: Path | None =
         records = read_records(connection, graph, run_ids=run_ids)
         _check_known(subject, node, graph, records)
         drawn, groups = collapse_media(graph, keep=node)
-        ledger = read_ledger(connection, _ledger_subjects(subject, graph, records, run_ids))
+        subjects = _ledger_subjects(subject, graph, records, run_ids)
+        statements = read_statements(connection, subjects, records)
+        subjects |= {f"attestation:{one.digest}" for one in statements}
+        ledger = read_ledger(connection, subjects)
         pictures = read_pictures(records, graph, node, home=home, media=media)
     ledger = verified(db, ledger, home=home)
     producers = producers_of(records.imported, records.events, graph)
@@ -59,6 +64,7 @@ def build_report(db: Database, subject: str, *, home: Path, media: Path | None =
     own = LineageGraph(set(graph.edges) - producers.keys(), nodes=graph.nodes - foreign.keys())
     importers = {line.subject: line.actor for line in ledger.entries if line.action.endswith(".imported")}
     ordered = in_order(drawn)
+    curves = read_curves(ordered, records, home=home)
     upstream, further = _upstream(own, node), _upstream(graph, node)
     return ReportContent(
         subject=subject,
@@ -76,10 +82,13 @@ def build_report(db: Database, subject: str, *, home: Path, media: Path | None =
         code=code_facts(ordered, records),
         environments=environments(ordered, records),
         parameters=parameter_tables(ordered, records),
-        pictures=pictures,
+        pictures=tuple(picture for picture in pictures if not (curves and picture.caption == LOSS_CAPTION)),
         ledger=ledger,
         open_questions=open_questions(upstream, records, left_out=left_out),
         events=(*records.events, *(as_imported(one.event, one.file_sha256) for one in records.imported)),
+        curves=curves,
+        estimates=read_estimates(ordered, records),
+        statements=statements,
         imported=tuple(one.statement() for one in records.imported),
         imported_edges={edge: producers[edge] for edge in drawn.edges if edge in producers},
     )

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from governance.lineage_report.graph_svg import draw
 from governance.lineage_report.model import ReportContent
+from governance.lineage_report.plots import estimate_words
+from governance.lineage_report.plots_svg import draw_curve, draw_estimate
 
 
 def anchors(content: ReportContent) -> Mapping[str, str]:
@@ -25,6 +27,9 @@ def render_html(content: ReportContent) -> str:
     )
     environment.filters["moment"] = _moment
     environment.filters["printable"] = _printable
+    environment.filters["curve"] = lambda curve: Markup(draw_curve(curve))  # noqa: S704  # it escapes each text
+    environment.filters["strip"] = lambda estimate: Markup(draw_estimate(estimate))  # noqa: S704  # the same
+    environment.filters["in_words"] = estimate_words
     links = anchors(content)
     graph = _graph(content, links) if content.nodes else ""
     template = environment.get_template("report.html.j2")

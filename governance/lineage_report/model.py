@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from governance.lineage import Edge
+from governance.lineage_report.plots import Curve, Estimates
 
 UNKNOWN = "unknown"
 FORMAT = "groundswell-lineage-report/1"
@@ -171,6 +172,29 @@ class Picture:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SignedStatement:
+    """A signed statement about a subject of the report.
+
+    Attributes:
+        digest: SHA-256 of its envelope, by which the ledger names it.
+        kind: ``provenance`` or ``approval``.
+        subject: What it is about.
+        time: When it was signed.
+        signers: Who signed it, by name.
+        key_ids: SHA-256 of each key that signed it; empty where none is known to have.
+        problem: Why it does not verify; empty where it does.
+    """
+
+    digest: str
+    kind: str
+    subject: str
+    time: str
+    signers: tuple[str, ...]
+    key_ids: tuple[str, ...]
+    problem: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class LedgerLine:
     """One ledger entry about a subject of the report; `raw` is its exact canonical JSON."""
 
@@ -225,6 +249,9 @@ class ReportContent:
         ledger: Whether the ledger verified, and its entries about these subjects.
         open_questions: What is not recorded, in words.
         events: OpenLineage events of the steps above; those of other producers say so in a facet ``groundswell_import``.
+        curves: Losses of the models that were trained, from folders whose digests were checked.
+        estimates: Figures of the evaluations with their intervals.
+        statements: Signed statements about these subjects, verified again.
         imported: What other producers state about the nodes above.
         imported_edges: The edges that they alone state, with who does.
     """
@@ -246,6 +273,9 @@ class ReportContent:
     ledger: LedgerStatus
     open_questions: tuple[str, ...]
     events: tuple[Mapping[str, Any], ...]
+    curves: tuple[Curve, ...] = ()
+    estimates: tuple[Estimates, ...] = ()
+    statements: tuple[SignedStatement, ...] = ()
     imported: tuple[ImportedStatement, ...] = ()
     imported_edges: Mapping[Edge, str] = field(default_factory=dict)
 

@@ -1,18 +1,24 @@
 """Signed provenance in a home: one statement a registration, recorded with the run's end, and checked by `audit verify`."""
 
 import json
+import re
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select, update
 
 from governance.canonical import canonical_text
+from governance.dsse import key_id
+from governance.lineage import ArtifactRef, StepIdentity, run_event
+from governance.lineage_report.html import render_html
 from infra.attestations import statements_about
 from infra.home import Home
 from infra.ledger import iter_entries, verify_ledger
+from infra.lineage import record_event
+from infra.lineage_report import build_report
 from infra.run_records import begin_run, end_run
 from infra.runs import StepError
 from infra.settings import Settings
-from infra.tables import attestations, steps
+from infra.tables import attestations, model_versions, steps
 
 RUN = "00000000-0000-4000-8000-000000000001"
 OTHER = "00000000-0000-4000-8000-000000000002"
@@ -45,6 +51,17 @@ def run(home, run_id=RUN, *, status="completed", step_status="completed", error=
         uow.connection.execute(steps.insert().values(**row, record=canonical_text(RECORD, floats=True)))
         uow.append(f"step.{step_status}", f"step:{run_id}/register_model", {}, run_id=run_id)
     end_run(home, run_id=run_id, status=status, error=error)
+
+
+def register(home):
+    """The version's row and lineage, as the step would have left them."""
+    identity = StepIdentity(run_id=RUN, pipeline="training", step="register_model")
+    made = ArtifactRef(kind="package", digest="f" * 64)
+    row = {"name": "emoji-dit", "version": 1, "root_digest": "f" * 64, "location": "x", "run_id": RUN}
+    with home.database.unit_of_work() as uow:
+        uow.connection.execute(insert(model_versions).values(**row, metrics="{}", inputs="{}", created=uow.time))
+        uow.append("model.registered", SUBJECT, {"root_digest": "f" * 64}, run_id=RUN)
+        record_event(uow, run_event("COMPLETE", identity, time=uow.time, outputs=[made]))
 
 
 def stored(home):
@@ -113,3 +130,44 @@ def test_a_statement_that_was_changed_or_is_gone_is_found(home):
     with home.database.engine.begin() as connection:
         connection.execute(attestations.delete())
     assert any("has an entry but no row" in p for p in verify_ledger(home.database, home.keys.log_public_key()).problems)
+
+
+def report(home):
+    content = build_report(home.database, SUBJECT, home=home.path)
+    return content, render_html(content)
+
+
+def test_a_report_lists_statements_with_their_signer_and_that_they_verify(home):
+    run(home)
+    register(home)
+    content, page = report(home)
+    (statement,) = content.statements
+    (key,) = [entry for entry in iter_entries(home.database, action="key.created") if entry.subject == "key:package-signing"]
+    assert (statement.kind, statement.subject, statement.problem) == ("provenance", SUBJECT, "")
+    assert statement.signers == ("this home's package-signing key",)
+    assert statement.key_ids == (key_id(key.details["public_key_pem"]),)
+    assert "signature verifies" in page
+    assert statement.digest in page
+    assert "attestation.signed" in {line.action for line in content.ledger.entries}
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda row: row["envelope"].replace('"sig":"', '"sig":"AAAA'), "its signature does not hold"),
+        (lambda row: row["envelope"] + " ", "no signed statement in canonical form"),
+        (lambda _: "{}", "no signed statement"),
+        (lambda row: re.sub('"keyid":"[^"]*"', f'"keyid":"{"0" * 64}"', row["envelope"]), "a key that is not known"),
+    ],
+)
+def test_a_report_says_which_statement_does_not_verify_and_why(home, change, problem):
+    run(home)
+    register(home)
+    (row,) = stored(home)
+    with home.database.unit_of_work() as uow:
+        uow.connection.execute(update(attestations).values(envelope=change(row)))
+    content, page = report(home)
+    (statement,) = content.statements
+    assert problem in statement.problem
+    assert "does not verify" in page
+    assert "signature verifies" not in page

@@ -70,7 +70,9 @@ def png(width: int, height: int, seed: int = 0) -> bytes:
 class World:
     """A home in which a model was trained, registered, and asked for pictures."""
 
-    def __init__(self, home: Path, *, url: str | None = None, name: str = "OpenMoji 17.0.0", num_media: int = 6) -> None:
+    def __init__(
+        self, home: Path, *, url: str | None = None, name: str = "OpenMoji 17.0.0", num_media: int = 6, losses: object = None
+    ) -> None:
         self.home = home
         self._now = datetime(2026, 11, 22, 20, 43, 57, tzinfo=UTC)
         self.db = Database.open(url or f"sqlite:///{home / 'groundswell.db'}", clock=self._clock)
@@ -82,6 +84,9 @@ class World:
         for kind, file, data in (("evaluation", "samples.png", png(192, 128)), ("model", "loss_curve.png", png(200, 120))):
             (home / kind).mkdir()
             (home / kind / file).write_bytes(data)
+            if kind == "model" and losses is not None:
+                words = losses if isinstance(losses, str) else json.dumps({"losses": losses})
+                (home / kind / "training.json").write_text(words)
             self.digests[kind] = tree_digest(home / kind)
         self.dataset_folder = home / "data"
         self.dataset_folder.mkdir()
@@ -402,6 +407,32 @@ def test_a_changed_picture_is_not_shown(tmp_path: Path) -> None:
     (world.home / "evaluation" / "samples.png").write_bytes(png(192, 128, seed=9))
     content = build_report(world.db, "model-version:emoji-small/1", home=world.home)
     assert not any("Samples" in picture.caption for picture in content.pictures)
+
+
+def test_losses_and_figures_are_plotted_with_words_for_who_cannot_see_them(tmp_path: Path) -> None:
+    world = World(tmp_path, losses=[2.0, 1.5, 1.0])
+    content = build_report(world.db, "model-version:emoji-small/1", home=world.home)
+    (curve,) = content.curves
+    assert (curve.y, curve.subject) == ((2.0, 1.5, 1.0), f"model:{world.digests['model']}")
+    assert not any("Loss" in picture.caption for picture in content.pictures)
+    (figures,) = content.estimates
+    assert [(one.name, one.low, one.high) for one in figures.estimates] == [("kid", 0.0271, 0.0355)]
+    page = render_html(content)
+    for drawing in re.findall(r"<svg.*?</svg>", page, re.DOTALL):
+        assert ET.fromstring(drawing).attrib["aria-label"]
+    assert curve.words in html.unescape(page)
+    assert "0.0312, 95 % interval 0.0271 to 0.0355" in page
+    document = json.loads(json.dumps(to_json(content)))
+    assert document["curves"][0]["y"] == [2.0, 1.5, 1.0]
+
+    (world.home / "model" / "training.json").write_text(json.dumps({"losses": [9.0, 9.0]}))
+    assert build_report(world.db, "model-version:emoji-small/1", home=world.home).curves == ()
+
+
+@pytest.mark.parametrize("data", ["", "[]", '{"losses": 7}', '{"losses": ["a", null, true]}', "[" * 9000, '{"losses": [NaN, 1]}'])
+def test_a_model_without_usable_losses_has_no_curve(tmp_path: Path, data: str) -> None:
+    world = World(tmp_path, losses=data)
+    assert build_report(world.db, "model-version:emoji-small/1", home=world.home).curves == ()
 
 
 @pytest.mark.parametrize(
