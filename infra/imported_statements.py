@@ -30,6 +30,11 @@ class ImportedEvent:
         """Who says so: the URI that the event names as its producer."""
         return str(self.event["producer"])
 
+    @property
+    def is_transition(self) -> bool:
+        """Whether it says that its run began or ended."""
+        return self.told.event_type not in {"RUNNING", "OTHER"}
+
     def statement(self) -> ImportedStatement:
         """Returns what a report says of it."""
         job = self.event["job"]
@@ -94,7 +99,7 @@ def imported_nodes(producers: Mapping[Edge, str], graph: LineageGraph, recorded:
 
 
 def imported_timeline(imported: Iterable[ImportedEvent], nodes: Collection[str]) -> list[TimelineEntry]:
-    """Returns what other producers say happened to the nodes of a report."""
+    """Returns which runs other producers say began and ended among the nodes of a report."""
     return [
         TimelineEntry(
             time=one.told.time,
@@ -104,5 +109,5 @@ def imported_timeline(imported: Iterable[ImportedEvent], nodes: Collection[str])
             subject=one.told.step,
         )
         for one in imported
-        if one.told.step in nodes
+        if one.told.step in nodes and one.is_transition
     ]

@@ -129,11 +129,17 @@ def _step_node(subject: str, records: Records) -> Node:
 
 
 def _told_by_others(subject: str, records: Records) -> list[Fact]:
-    facts = []
-    for one in records.imported_about(subject):
-        facts.append(Fact(label=one.told.event_type.capitalize(), value=f"{one.told.time}, says {one.producer}"))
-        facts.append(Fact(label="In the imported file", value=one.file_sha256, is_digest=True))
-    return facts
+    """Returns what other producers say of a step's beginning and end, and in which files; of the rest only how much it is."""
+    imported = records.imported_about(subject)
+    facts = [
+        Fact(label=one.told.event_type.capitalize(), value=f"{one.told.time}, says {one.producer}")
+        for one in imported
+        if one.is_transition
+    ]
+    if more := len(imported) - len(facts):
+        facts.append(Fact(label="Other imported events", value=f"{more:,}"))
+    files = dict.fromkeys(one.file_sha256 for one in imported)
+    return facts + [Fact(label="In the imported file", value=sha256, is_digest=True) for sha256 in files]
 
 
 def _event_digests(event: Mapping[str, Any]) -> list[Fact]:
@@ -199,15 +205,19 @@ def error_text(stored: str | None) -> str:
 
 
 def as_text(value: Any) -> str:
-    """Renders a recorded value for a person; long lists of values stay whole."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if value is None:
-        return "none"
+    """Renders a recorded value for a person: long lists of values stay whole, what is named in it has a line each."""
+    if isinstance(value, Mapping):
+        return "\n".join(f"{str(key).replace('_', ' ')}: {_in_line(item)}" for key, item in sorted(value.items()))
+    return _in_line(value)
+
+
+def _in_line(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{str(key).replace('_', ' ')} {_in_line(item)}" for key, item in sorted(value.items()))
     if isinstance(value, (list, tuple)) and all(isinstance(item, (str, int, float)) for item in value):
-        return ", ".join(as_text(item) for item in value)
+        return ", ".join(_in_line(item) for item in value)
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    if isinstance(value, (int, float)):
+        return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)

@@ -112,3 +112,15 @@ def test_a_word_that_is_also_a_path_is_a_verb_only_with_an_argument(cli: Cli, ho
     assert "is not recorded" in cli("--home", home.path, "lineage", "import").stderr
     assert cli("--home", home.path, "lineage", "import", write_lines(tmp_path / "x", [foreign_event()])).exit_code == 0
     assert "  import  " in cli("lineage", "--help").stdout
+
+
+def test_a_page_stays_readable_however_often_a_run_was_reported(cli: Cli, trained: Home, tmp_path: Path) -> None:
+    event = foreign_event(inputs=[dataset("raw")], outputs=[dataset(DATA.subject, "groundswell")])
+    running = [{**event, "eventType": "RUNNING", "eventTime": f"2026-11-20T08:{n // 60:02}:{n % 60:02}Z"} for n in range(300)]
+    cli("--home", trained.path, "lineage", "import", write_lines(tmp_path / "events", [*running, event]))
+    page = cli("--home", trained.path, "lineage", MODEL.subject, "-o", "-").stdout
+    assert page.count("<strong>RUNNING</strong>") == 100
+    assert "201 more" in page
+    report = cli("--home", trained.path, "--json", "lineage", MODEL.subject, "--format", "json").document
+    assert len(report["imported"]) == 301
+    assert [entry["what"] for entry in report["timeline"] if entry["who"] == SPARK] == ["crop_pictures: complete"]
