@@ -146,13 +146,11 @@ def _is_seed(name: str) -> bool:
 
 def _changed_datasets(connection: Connection, one: Origin, other: Origin) -> list[tuple[RecordedDataset, RecordedDataset]]:
     """Returns the datasets of the same name that have different digests."""
-    known = {dataset.digest: dataset for dataset in recorded_datasets(connection)}
     first, second = (origin.sections["data"] for origin in (one, other))
-    return [
-        (known[first[name]], known[second[name]])
-        for name in first
-        if name in second and first[name] != second[name] and {first[name], second[name]} <= known.keys()
-    ]
+    changed = [(first[name], second[name]) for name in first if name in second and first[name] != second[name]]
+    wanted = {digest for pair in changed for digest in pair if isinstance(digest, str)}
+    known = {dataset.digest: dataset for dataset in recorded_datasets(connection, wanted)}
+    return [(known[a], known[b]) for a, b in changed if a in known and b in known]
 
 
 def _withdrawn(connection: Connection, digests: Sequence[str]) -> dict[str, tuple[str, str | None]]:

@@ -5,11 +5,12 @@ from collections.abc import Iterable, Mapping
 from sqlalchemy import Connection, select
 
 from governance.errors import UnknownSubjectError
-from governance.lineage import Edge, LineageGraph
-from infra.lineage import downstream, upstream
+from governance.imported_lineage import told_by
+from governance.lineage import Edge, LineageGraph, step_subject
+from infra.lineage import downstream, load_events, load_imported, upstream
 from infra.lineage_records import run_of_step
 from infra.lineage_subjects import version_of
-from infra.tables import lineage_edges, model_versions, steps
+from infra.tables import model_versions, steps
 
 MAX_DOWNSTREAM = 60
 _MAX_LOOSE_MEDIA = 3
@@ -63,12 +64,9 @@ def read_graph(connection: Connection, subject: str, node: str) -> tuple[Lineage
 
 
 def _event_steps(connection: Connection, run_id: str) -> list[str]:
-    """Steps of a run that only edges know."""
-    prefix = f"step:{run_id}/"
-    found = set()
-    for column in (lineage_edges.c.source, lineage_edges.c.target):
-        found |= set(connection.execute(select(column).where(column.startswith(prefix, autoescape=True)).distinct()).scalars())
-    return sorted(found)
+    """Steps of a run that only events know."""
+    found = {step_subject(event) for event in load_events(connection, run_ids=[run_id])}
+    return sorted(found | {told_by(event, imported=True).step for event, _ in load_imported(connection, [run_id])})
 
 
 def redundant_steps(connection: Connection, graph: LineageGraph) -> frozenset[str]:

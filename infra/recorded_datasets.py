@@ -1,7 +1,7 @@
 """The datasets on record, and what is in them: a manifest is believed only while its folder has the recorded digest."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -42,10 +42,17 @@ def recorded_digests(connection: Connection) -> frozenset[str]:
     return frozenset(connection.execute(select(artifacts.c.digest).where(artifacts.c.kind == "dataset")).scalars())
 
 
-def recorded_datasets(connection: Connection) -> list[RecordedDataset]:
-    """Returns all datasets on record, none of them looked into."""
+def recorded_datasets(connection: Connection, digests: Collection[str] | None = None) -> list[RecordedDataset]:
+    """Returns the datasets on record, none of them looked into.
+
+    Args:
+        connection: An open connection.
+        digests: Only those with these digests; all where None.
+    """
     columns = artifacts.c
     query = select(columns.digest, columns.location, columns.facts).where(columns.kind == "dataset").order_by(columns.digest)
+    if digests is not None:
+        query = query.where(columns.digest.in_(sorted(digests)))
     return [
         RecordedDataset(digest=digest, name=json.loads(facts).get("name") or digest[:12], location=location)
         for digest, location, facts in connection.execute(query)

@@ -130,6 +130,7 @@ model_versions = Table(
     Column("mlflow_model_id", String(64)),
     Column("created", String(32), nullable=False),
     UniqueConstraint("name", "root_digest"),
+    Index("gs_model_versions_root_digest", "root_digest"),
 )
 # Generated media. The prompt is a commitment; the picture is found by its bytes.
 assets = Table(

@@ -1,13 +1,21 @@
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert
+from sqlalchemy.event import listen
 
+from benchmarks.lineage_store import digest, run_id, write_store
 from governance.lineage import ArtifactRef, Edge, LineageGraph, StepIdentity, run_event
 from infra.database import Database
 from infra.lineage import downstream, load_events, record_event, upstream
+from infra.lineage_diff import diff_lineage
+from infra.lineage_graph import read_graph
+from infra.lineage_records import read_records
+from infra.lineage_subjects import resolve_subject
+from infra.model_versions import find_version
 from infra.tables import lineage_edges, lineage_events
 
 RUNS = ["0198f3a2-6f10-7c3e-9a51-3f2f6f0a7b11", "0198f3a2-6f10-7c3e-9a51-3f2f6f0a7b12"]
@@ -65,3 +73,30 @@ def test_events_of_a_unit_of_work_that_fails_are_not_kept(db: Database) -> None:
         raise RuntimeError("stop")
     with db.read() as connection:
         assert load_events(connection) == []
+
+
+def test_no_question_of_lineage_scans_a_table(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    write_store(tmp_path / "groundswell.db", 100)
+    with Database.open(f"sqlite:///{tmp_path / 'groundswell.db'}") as database:
+        statements: list[tuple[str, Any]] = []
+        listen(database.engine, "before_cursor_execute", lambda *args: statements.append((args[2], args[3])))
+        media, package, run = f"media:{digest('media', 0, 0, 0)}", f"package:{digest('package', 0)}", run_id(0)
+        with database.read() as connection:
+            for subject, node in ((media, media), (package, package), (f"run:{run}", "")):
+                graph, _ = read_graph(connection, subject, node)
+                assert len(read_records(connection, graph).events) > 5
+        for text in (media, "m/2", run, run[:9], package.partition(":")[2][:8], media.partition(":")[2][:8]):
+            resolve_subject(database, text)
+        versions = [find_version(database, f"m/{number}") for number in (1, 2)]
+        diff_lineage(database, *versions, datasets=tmp_path)
+        with database.engine.connect() as connection:
+            plans = {
+                (step[3], statement)
+                for statement, parameters in list(statements)
+                if statement.startswith(("SELECT", "WITH"))
+                for step in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            }
+    assert len(plans) > 20
+    few = {"gs_identities", "gs_withdrawals", "gs_ledger_head", "registered_model_aliases", "gs_alembic_version"}
+    scans = [(plan, statement) for plan, statement in plans if plan.startswith("SCAN gs_") and plan.split()[1] not in few]
+    assert scans == []
