@@ -173,7 +173,8 @@ class _Verification:
         rows = self._connection.execute(query).all()
         while rows:
             unbroken = _unbroken(rows, self._tree.size)
-            self._check_batch(unbroken, fixed)
+            if unbroken:
+                self._check_batch(unbroken, fixed)
             if len(unbroken) < len(rows):
                 self._say(f"entry {self._tree.size} is missing, the next is {rows[len(unbroken)][0]}")
                 return

@@ -372,7 +372,19 @@ def test_each_of_many_checkpoints_between_two_pages_is_compared(db, keys, tamper
         tamper("UPDATE gs_ledger_checkpoints SET note = ? WHERE size = ?", (note, size))
 
 
-def test_a_missing_row_is_seen_where_another_stands_twice(story, keys, tamper, database_url):
+def test_a_root_is_compared_once_where_the_entries_end_with_a_page(db, keys, tamper):
+    append(db, BATCH)
+    forged = sign_note(size=BATCH, root_hash=bytes(32), private_key=keys.log_private_key())
+    tamper("INSERT INTO gs_ledger_checkpoints VALUES (?, ?, 't')", (BATCH, forged))
+    append(db, 2)
+    tamper('DELETE FROM gs_ledger_entries WHERE "index" = ?', (BATCH,))
+    assert problems(db, keys)[:2] == [
+        f"checkpoint {BATCH}: the entries before it are not those that were signed",
+        f"entry {BATCH} is missing, the next is {BATCH + 1}",
+    ]
+
+
+def test_a_missing_row_is_seen_where_another_stands_twice(story, keys, tamper):
     """Whoever drops the primary key can make up the number."""
     append(story, 1)
     with story.unit_of_work() as uow:
