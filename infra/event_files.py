@@ -20,6 +20,7 @@ from governance.openlineage import check_event
 MAX_EVENT_CHARACTERS = 1 << 20
 _CHUNK_BYTES = 1 << 16
 _SPACE = re.compile(r"[ \t\r\n]*")
+_BYTE_ORDER_MARK = "\ufeff"
 _HINT = "a file holds one OpenLineage event, a JSON array of them, or one a line"
 
 
@@ -50,7 +51,7 @@ class EventReader:
         self._file = file
         self._name = name
         self._digest = hashlib.sha256()
-        self._decode = codecs.getincrementaldecoder("utf-8-sig")()
+        self._decode = codecs.getincrementaldecoder("utf-8")()
         self._text, self._position, self._line, self._is_whole = "", 0, 1, False
         self.size_bytes = 0
 
@@ -65,6 +66,8 @@ class EventReader:
         Raises:
             BadRecordError: The file is no text, or holds what is no event; the diagnosis names the line.
         """
+        if self._next() == _BYTE_ORDER_MARK:
+            self._position += 1
         in_array = self._next() == "["
         self._position += in_array
         is_first = True

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select
 
 from governance.errors import BadRecordError, IntegrityError
 from governance.lineage import ArtifactRef, StepIdentity, run_event
@@ -16,7 +16,8 @@ from infra.keys import Keys
 from infra.ledger import iter_entries, verify_ledger
 from infra.lineage import load_events, load_imported, record_event, upstream
 from infra.lineage_import import import_events
-from infra.tables import lineage_edges, lineage_events
+from infra.tables import lineage_edges, lineage_events, withdrawals
+from infra.withdrawal_reach import withdrawals_reaching
 from tests.foreign_events import AIRFLOW, SPARK, dataset, foreign_event, write_lines
 
 RUN = "0198f3a2-6f10-7c3e-9a51-3f2f6f0a7b11"
@@ -232,3 +233,17 @@ def test_a_change_of_imported_events_is_found(db: Database, keys: Keys, tmp_path
     with db.engine.begin() as connection:
         connection.exec_driver_sql(statement)
     assert not verify_ledger(db, keys.log_public_key()).ok
+
+
+def test_a_withdrawal_follows_what_others_say_was_made_from_the_data(db: Database, tmp_path: Path) -> None:
+    ours = [dataset(f"dataset:{letter * 64}", "groundswell") for letter in "ab"]
+    events = [
+        foreign_event(1, inputs=[ours[0]], outputs=[dataset("t")]),
+        foreign_event(2, inputs=[dataset("t")], outputs=[ours[1]]),
+    ]
+    import_events(db, write_lines(tmp_path / "events", events), actor="id-1")
+    with db.unit_of_work() as uow:
+        values = {"dataset": "a" * 64, "item": "1" * 64, "actor": "id-1", "created": uow.time}
+        uow.connection.execute(insert(withdrawals).values(**values, reason_commitment=uow.commit_to("asked")))
+    with db.read() as connection:
+        assert [one.dataset for one in withdrawals_reaching(connection, f"dataset:{'b' * 64}")] == ["a" * 64]
