@@ -43,6 +43,7 @@ class Drawing:
         seed: The first picture's seed; the others follow.
         cache_interval: Attention and MLPs are computed in every n-th call of the network.
         guidance_interval: Times at which guidance holds, from 0 (data) to 1 (noise); None for always.
+        clip: Whether the estimate of x_0 is kept within the range of pixels.
     """
 
     sampler: SamplerName
@@ -52,6 +53,7 @@ class Drawing:
     seed: int = 0
     cache_interval: int = 1
     guidance_interval: tuple[float, float] | None = None
+    clip: bool = False
 
     @property
     def num_calls(self) -> int:
@@ -65,6 +67,8 @@ class Drawing:
             options["cache_interval"] = self.cache_interval
         if self.guidance_interval is not None:
             options["guidance_interval"] = list(self.guidance_interval)
+        if self.clip:
+            options["clip"] = True
         return {
             "sampler": self.sampler,
             "num_steps": self.num_steps,
@@ -86,7 +90,13 @@ def recipe_drawing(recipe: Recipe, *, num_pictures: int, max_steps: int | None =
         num_steps=min(recipe.num_sampling_steps, max_steps or recipe.num_sampling_steps),
         guidance_scale=recipe.guidance_scale,
         num_pictures=num_pictures,
+        clip=is_clipped(recipe),
     )
+
+
+def is_clipped(recipe: Recipe) -> bool:
+    """Says whether samplers clip x_0: on pixels it is usual where the network learnt on a noise schedule."""
+    return recipe.space == "pixels" and recipe.training.get("objective", "rectified_flow") != "rectified_flow"
 
 
 def model_config(run: Run, space: Space, latent_shape: tuple[int, int, int, int], image_size: int, data: str) -> ModelConfig:
@@ -142,6 +152,7 @@ def draw(
             guidance=Guidance(scale=drawing.guidance_scale, interval=drawing.guidance_interval),
             sampler=drawing.sampler,
             cache_interval=drawing.cache_interval,
+            clip_x_0=1.0 if drawing.clip else None,
         )
         images.append(space.decode(drawn))
         progress(start + count)

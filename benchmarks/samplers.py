@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.command import chosen, markdown_table, run_command, write_json
 from benchmarks.fashion import Judge
-from benchmarks.quality_evaluation import Drawing, judge_snapshot
+from benchmarks.quality_evaluation import Drawing, is_clipped, judge_snapshot
 from benchmarks.quality_runs import PLAN_NAME, Run, Workplace, reopen_run
 from benchmarks.quality_time import bounds_line, open_workplace, parser_of, results_document
 from model_core.diffusion.guidance import Guidance
@@ -120,6 +120,7 @@ def judge_samplers(
             num_steps=steps_for_calls(sampler, wanted),
             guidance_scale=guidance,
             num_pictures=num_pictures,
+            clip=is_clipped(run.recipe),
             **asdict(arm),
         )
         point = judge_snapshot(run, run.training.num_steps, drawing, judge, workplace)

@@ -24,7 +24,7 @@ from model_core.sampling.multistep import dpm_solver_pp, unipc
 from model_core.sampling.names import SamplerName, fitting_samplers
 from model_core.sampling.options import DdpmVariance, option_in_vain
 from model_core.sampling.points import Points, flow_points, part_way, schedule_points
-from model_core.sampling.steps import DrawNoise, SamplerStep, estimator
+from model_core.sampling.steps import DrawNoise, SamplerStep, clipped, estimator
 from model_core.sampling.tables import TabledNetwork
 from model_core.transformer.dit import DiT
 from model_core.transformer.model_config import ModelConfig
@@ -51,6 +51,7 @@ def sample_latents(
     draw_noise: DrawNoise | None = None,
     time_shift: float | None = None,
     cache_interval: int = 1,
+    clip_x_0: float | None = None,
     on_state: Callable[[SamplerStep], None] = lambda _state: None,
     names: Sequence[str] | None = None,
 ) -> Latents:
@@ -75,6 +76,8 @@ def sample_latents(
         draw_noise: Source of the noise of samplers that draw some at each step.
         time_shift: Rectified flow's shift of times towards noise (Esser 2024, §5.3.2); none if not given.
         cache_interval: Compute attention and MLPs only in every n-th call of the network and reuse them between; 1 always.
+        clip_x_0: Bound within which samplers of a noise schedule keep their estimate of x_0, for data of a known range such as
+            pixels; none if not given.
         on_state: Called after each step with the state, for previews.
         names: What an error calls each sample; its place if not given.
 
@@ -110,7 +113,7 @@ def sample_latents(
         num_timesteps=FLOW_TIME_SCALE if objective.schedule is None else objective.schedule.num_timesteps,
     )
     with cached_features(model, cache_interval) if cache_interval != 1 else nullcontext():
-        for state in _run(sampler, predict, objective, x_t, points, draw_noise, eta or 0.0, ddpm_variance or "small"):
+        for state in _run(sampler, predict, objective, x_t, points, draw_noise, eta or 0.0, ddpm_variance or "small", clip_x_0):
             x_t = state.x_t
             on_state(state)
             on_step(state.step, state.num_steps)
@@ -127,9 +130,12 @@ def _run(
     draw_noise: DrawNoise | None,
     eta: float,
     ddpm_variance: DdpmVariance,
+    clip_x_0: float | None,
 ) -> Iterator[SamplerStep]:
     """Returns the chosen sampler's states."""
     estimate = estimator(predict, objective.prediction)
+    if clip_x_0 is not None:
+        estimate = clipped(estimate, clip_x_0)
     match sampler:
         case "euler":
             return euler(predict, x_t, points)

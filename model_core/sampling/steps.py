@@ -77,6 +77,21 @@ def estimator(predict: Denoiser, prediction: PredictionName) -> Estimator:
     return estimate
 
 
+def clipped(estimate: Estimator, bound: float) -> Estimator:
+    """Returns an estimator whose x_0 keeps within a bound, and whose noise makes up x_t with that.
+
+    Where nearly all is noise, x_0 follows from predicted noise by a division by nearly nothing, so that the least error leads far
+    away. On pixels, of known range, samplers of noise prediction therefore clip it, as Ho 2020's code does; latents have none.
+    """
+
+    def estimate_within(x_t: Tensor, point: Point) -> Estimate:
+        found = estimate(x_t, point)
+        x_0 = found.x_0.clamp(-bound, bound)
+        return Estimate(x_0=x_0, noise=(x_t - point.signal * x_0) / point.sigma, variance=found.variance)
+
+    return estimate_within
+
+
 def timesteps_like(x_t: Latents, point: Point) -> Float[Tensor, "batch"]:
     """Returns a point's timestep for each sample of a batch."""
     return torch.full((len(x_t),), point.timestep, device=x_t.device)

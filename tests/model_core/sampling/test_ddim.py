@@ -6,7 +6,7 @@ from model_core.errors import BadDataError
 from model_core.sampling.ddim import ddim
 from model_core.sampling.euler import euler
 from model_core.sampling.points import flow_points, schedule_points
-from model_core.sampling.steps import estimator
+from model_core.sampling.steps import clipped, estimator
 from tests.model_core.sampling.mixture import cosine_point, estimate, exact, order_of, points_of
 from tests.model_core.sampling.toys import last, network, noise, wide_network
 
@@ -16,7 +16,7 @@ PREDICTIONS = {"epsilon": "epsilon", "x0": "sample", "v": "v_prediction"}
 def _diffusers(schedule, num_steps, spacing, **options):
     from diffusers import DDIMScheduler
 
-    scheduler = DDIMScheduler(clip_sample=False, timestep_spacing=spacing, **options)
+    scheduler = DDIMScheduler(**{"clip_sample": False, "timestep_spacing": spacing, **options})
     scheduler.alphas_cumprod, scheduler.final_alpha_cumprod = schedule.alpha_bars, torch.ones((), dtype=torch.float64)
     scheduler.set_timesteps(num_steps)
     return scheduler
@@ -36,6 +36,19 @@ def test_ddim_agrees_with_diffusers_step_for_step(prediction, eta, num_steps, sp
         output = network(expected, t.expand(2))
         expected = scheduler.step(output, t, expected, eta=eta, variance_noise=noise(number) if eta else None).prev_sample
         torch.testing.assert_close(state.x_t, expected, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_with_a_clipped_estimate_it_agrees_with_diffusers(prediction):
+    schedule, bound = noise_schedule("linear"), 0.3
+    options = {"clip_sample": True, "clip_sample_range": bound, "prediction_type": PREDICTIONS[prediction]}
+    scheduler, points = _diffusers(schedule, 10, "trailing", **options), schedule_points(schedule, 10, spacing="trailing")
+    plain, expected = last(ddim(estimator(network, prediction), noise(), points)).x_t, noise()
+    for state, t in zip(ddim(clipped(estimator(network, prediction), bound), noise(), points), scheduler.timesteps, strict=True):
+        expected = scheduler.step(network(expected, t.expand(2)), t, expected, use_clipped_model_output=True).prev_sample
+        torch.testing.assert_close(state.x_t, expected, atol=1e-9, rtol=1e-9)
+        assert float(state.x_0.abs().max()) <= bound
+    assert not torch.allclose(expected, plain)
 
 
 def test_ddims_arithmetic_is_bit_for_bit_that_of_models_already_trained():
