@@ -50,7 +50,9 @@ def initialise_home(database: Database, keys: Keys, *, admin_name: str) -> Ident
         raise
 
 
-def create_identity(database: Database, keys: Keys, *, name: str, role: Role, actor: str) -> Identity:
+def create_identity(
+    database: Database, keys: Keys, *, name: str, role: Role, actor: str, passphrase: bytes | None = None
+) -> Identity:
     """Creates an identity with a key of its own.
 
     Args:
@@ -59,6 +61,7 @@ def create_identity(database: Database, keys: Keys, *, name: str, role: Role, ac
         name: The person's or service's name.
         role: Its role.
         actor: The id of the identity that creates it.
+        passphrase: What its private key is encrypted with, if it is.
 
     Raises:
         RefusedError: The actor is no admin, or an active identity has that name.
@@ -68,7 +71,7 @@ def create_identity(database: Database, keys: Keys, *, name: str, role: Role, ac
     name = _checked_name(name)
     with database.read() as connection:
         check_create(get_identity(connection, actor))
-    person = keys.create_person_key()
+    person = keys.create_person_key(passphrase)
     try:
         with database.unit_of_work() as uow:
             check_create(get_identity(uow.connection, actor))

@@ -1,13 +1,13 @@
 """The keys of a home: private ones in ``HOME/keys/`` (0600), public ones in ``HOME/keys/public/*.pem``.
 
-The log's key is Ed25519; the package-signing key and people's keys are ECDSA P-256. Private keys are PKCS#8 PEM without a
-password, public ones SubjectPublicKeyInfo PEM.
+The log's key is Ed25519; the package-signing key and people's keys are ECDSA P-256. Private keys are PKCS#8 PEM, public ones
+SubjectPublicKeyInfo PEM. A person's private key may be encrypted with a passphrase; the platform's own keys sign while nobody is
+there to ask.
 """
 
-import os
 import re
-import secrets
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from governance.errors import IntegrityError
 from governance.identity import identity_id_of
 from infra.errors import BackendUnavailableError, BadSettingError
+from infra.key_files import read_private_file, replace_file, write_once
+from infra.passphrases import ask_passphrase
 
 LOG_KEY = "log"
 PACKAGE_KEY = "package-signing"
@@ -99,28 +101,56 @@ class Keys:
     def person_private_key(self, identity_id: str) -> ec.EllipticCurvePrivateKey:
         """Returns the private key of an identity.
 
+        The passphrase of an encrypted one is asked for, once a process.
+
         Raises:
-            BadSettingError: It is missing, readable by others, or no ECDSA P-256 key.
+            BadSettingError: It is missing, readable by others, no ECDSA P-256 key, or another identity's; or its passphrase is
+                wrong or cannot be asked for.
         """
         path = self.private_path(identity_id)
-        key = read_private_key(path)
+        key = _read(path, ask=True)
         if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
             raise BadSettingError(f"{path} is not an ECDSA P-256 key")
+        if _identity_id(key) != identity_id:
+            raise BadSettingError(f"{path} is the key of {_identity_id(key)}", hint="restore it from a backup")
         return key
 
-    def create_person_key(self) -> PersonKey:
+    def create_person_key(self, passphrase: bytes | None = None) -> PersonKey:
         """Makes the key of a new identity, whose id follows from it.
+
+        Args:
+            passphrase: What its private half is encrypted with, if it is.
 
         Raises:
             BackendUnavailableError: The folder cannot be written.
         """
         key = ec.generate_private_key(ec.SECP256R1())
-        der = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-        identity_id = identity_id_of(der)
-        self._store(identity_id, key)
-        return PersonKey(
-            identity_id=identity_id, public_key_pem=public_pem(key.public_key()).decode(), path=self.private_path(identity_id)
-        )
+        identity_id, public = _identity_id(key), public_pem(key.public_key())
+        write_once(self.private_path(identity_id), _private_pem(key, passphrase), 0o600)
+        write_once(self.public_path(identity_id), public, 0o644)
+        return PersonKey(identity_id=identity_id, public_key_pem=public.decode(), path=self.private_path(identity_id))
+
+    def has_passphrase(self, identity_id: str) -> bool:
+        """Says whether the private key of an identity is encrypted.
+
+        Raises:
+            BadSettingError: It is missing, or readable by others.
+        """
+        return is_encrypted(self.private_path(identity_id))
+
+    def set_passphrase(self, identity_id: str, passphrase: bytes | None) -> None:
+        """Encrypts the private key of an identity anew, or no longer; whatever happens, the old file or the new one is there.
+
+        Args:
+            identity_id: The identity.
+            passphrase: The new passphrase; None for none. The present one, if there is one, is asked for.
+
+        Raises:
+            BadSettingError: The key cannot be read, see `person_private_key`.
+            BackendUnavailableError: The folder cannot be written.
+        """
+        key = self.person_private_key(identity_id)
+        replace_file(self.private_path(identity_id), _private_pem(key, passphrase), 0o600)
 
     def discard_person_key(self, identity_id: str) -> None:
         """Removes the key of an identity that came to nothing."""
@@ -133,10 +163,9 @@ class Keys:
             raise IntegrityError(
                 f"{self.private_path(name)} is missing, its public half is there", hint="restore it from a backup"
             )
-        pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        _write_once(self.private_path(name), pem, 0o600)
+        write_once(self.private_path(name), _private_pem(key, None), 0o600)
         winner = read_private_key(self.private_path(name))
-        _write_once(self.public_path(name), public_pem(winner.public_key()), 0o644)
+        write_once(self.public_path(name), public_pem(winner.public_key()), 0o644)
 
 
 def public_pem(key: PublicKey) -> bytes:
@@ -145,22 +174,21 @@ def public_pem(key: PublicKey) -> bytes:
 
 
 def read_private_key(path: Path) -> PrivateKey:
-    """Reads a private key.
+    """Reads a private key that no passphrase protects.
 
     Raises:
-        BadSettingError: It is missing, readable by others than its owner, or no Ed25519 or ECDSA key in PEM.
+        BadSettingError: It is missing, readable by others than its owner, encrypted, or no Ed25519 or ECDSA key in PEM.
     """
-    try:
-        if path.stat().st_mode & 0o077:
-            raise BadSettingError(f"private key {path} can be read by others", hint=f"chmod 600 {path}")
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-    except OSError as error:
-        raise BadSettingError(f"private key {path} cannot be read: {error.strerror}") from error
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise BadSettingError(f"{path} is no private key in PEM without a password") from error
-    if not isinstance(key, Ed25519PrivateKey | ec.EllipticCurvePrivateKey):
-        raise BadSettingError(f"{path} is neither an Ed25519 nor an ECDSA key")
-    return key
+    return _read(path, ask=False)
+
+
+def is_encrypted(path: Path) -> bool:
+    """Says whether a private key is encrypted.
+
+    Raises:
+        BadSettingError: It is missing, or readable by others than its owner.
+    """
+    return _is_encrypted(read_private_file(path, "private key"))
 
 
 def read_log_public_key(path: Path) -> Ed25519PublicKey:
@@ -193,20 +221,42 @@ def _make_folder(folder: Path, mode: int) -> None:
         raise BackendUnavailableError(f"{folder} cannot be made: {error.strerror}") from error
 
 
-def _write_once(path: Path, data: bytes, mode: int) -> None:
-    """Writes a file whole and durably unless it exists; it never exists half-written."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+def _identity_id(key: ec.EllipticCurvePrivateKey) -> str:
+    der = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return identity_id_of(der)
+
+
+def _private_pem(key: PrivateKey, passphrase: bytes | None) -> bytes:
+    encryption = serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+
+
+def _is_encrypted(pem: bytes) -> bool:
+    return pem.lstrip().startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
+
+
+def _read(path: Path, *, ask: bool) -> PrivateKey:
+    pem = read_private_file(path, "private key")
+    if not _is_encrypted(pem):
+        return _loaded(path, pem, None)
+    if not ask:
+        raise BadSettingError(f"private key {path} has a passphrase", hint="only the keys of people may have one")
+    return _unlocked(path, pem)
+
+
+@lru_cache(maxsize=16)
+def _unlocked(path: Path, pem: bytes) -> PrivateKey:
+    """Opens an encrypted key; a process asks for its passphrase until one was right, and not again."""
+    return _loaded(path, pem, ask_passphrase(f"private key {path.stem}"))
+
+
+def _loaded(path: Path, pem: bytes, passphrase: bytes | None) -> PrivateKey:
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            return
-        finally:
-            temporary.unlink()
-    except OSError as error:
-        raise BackendUnavailableError(f"{path} cannot be written: {error.strerror}") from error
+        key = serialization.load_pem_private_key(pem, password=passphrase)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        if passphrase is not None:
+            raise BadSettingError(f"the passphrase of private key {path} is wrong", hint="try again") from error
+        raise BadSettingError(f"{path} is no private key in PEM") from error
+    if not isinstance(key, Ed25519PrivateKey | ec.EllipticCurvePrivateKey):
+        raise BadSettingError(f"{path} is neither an Ed25519 nor an ECDSA key")
+    return key

@@ -22,6 +22,8 @@ _KEYS = {
 }
 _ENVIRONMENT = "environment"
 _IMAGES = "GROUNDSWELL_IMAGES"
+PASSPHRASE_FILE = "GROUNDSWELL_PASSPHRASE_FILE"  # noqa: S105 - a variable's name
+"""The variable that names the file with the passphrase of whoever acts; the passphrase itself stands in no variable."""
 _SECRETS = (
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
@@ -187,6 +189,12 @@ def user_name() -> str:
 def storage_environment() -> tuple[str | None, ...]:
     """Returns the values of what S3's libraries read from the environment, to tell whether they have changed; some are secret."""
     return tuple(os.environ.get(name) for name in _BACKEND_VARIABLES if name.startswith("AWS_"))
+
+
+def passphrase_file() -> Path | None:
+    """Returns the file with the passphrase of a private key, where the environment names one."""
+    path = os.environ.get(PASSPHRASE_FILE)
+    return Path(path) if path else None
 
 
 def without_password(url: str) -> str:

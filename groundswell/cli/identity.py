@@ -1,5 +1,6 @@
 """`groundswell identity`: who may act."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,13 +10,14 @@ from groundswell.cli.output import echo_facts, echo_json, echo_table, format_tim
 
 if TYPE_CHECKING:
     from governance.identity import Identity
+    from infra.home import Home
 
 _ROLES = ("data-scientist", "ops", "auditor", "admin")
 
 
 @click.group(cls=Group, name="identity")
 def command() -> None:
-    """Create, list and revoke the identities that act.
+    """Create, list and revoke the identities that act, and protect their keys.
 
     The first identity of a home is an admin. Names stand in the ledger only as salted commitments.
     """
@@ -24,14 +26,21 @@ def command() -> None:
 @command.command("create", examples=('groundswell identity create "Ada Lovelace" --role data-scientist',))
 @click.argument("name")
 @click.option("--role", type=click.Choice(_ROLES), required=True, help="What the identity is for.")
+@click.option("--passphrase", is_flag=True, help="Encrypt the private key with a passphrase, which is asked for.")
 @pass_invocation
-def create(invocation: Invocation, name: str, role: str) -> None:
-    """Create the identity NAME with a key of its own; needs an admin."""
+def create(invocation: Invocation, name: str, role: str, passphrase: bool) -> None:
+    """Create the identity NAME with a key of its own; needs an admin.
+
+    Without a terminal the passphrase is read from the file that GROUNDSWELL_PASSPHRASE_FILE names.
+    """
     from governance.identity import Role
     from infra.identities import create_identity
+    from infra.passphrases import ask_new_passphrase
 
     home = invocation.open_home(create=True)
-    identity = create_identity(home.database, home.keys, name=name, role=Role(role), actor=invocation.actor(home))
+    actor = invocation.actor(home)
+    secret = ask_new_passphrase(f"the private key of {name}") if passphrase else None
+    identity = create_identity(home.database, home.keys, name=name, role=Role(role), actor=actor, passphrase=secret)
     key = home.keys.private_path(identity.identity_id)
     if invocation.as_json:
         echo_json({**_document(identity), "private_key": key})
@@ -84,6 +93,46 @@ def revoke(invocation: Invocation, identity: str) -> None:
         echo_json(_document(revoked))
     else:
         click.echo(f"identity {revoked.identity_id} revoked")
+
+
+@command.command("passphrase", examples=("groundswell identity passphrase Ada", "groundswell identity passphrase Ada --remove"))
+@click.argument("identity", metavar="IDENTITY")
+@click.option("--remove", is_flag=True, help="Leave the private key without a passphrase.")
+@click.option(
+    "--new-file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="A file with the new passphrase, for its owner only; otherwise it is asked for.",
+)
+@pass_invocation
+def passphrase(invocation: Invocation, identity: str, remove: bool, new_file: Path | None) -> None:
+    """Set, change or remove the passphrase of the private key of IDENTITY, an id or a name.
+
+    Without a terminal the present passphrase, or the first one, is read from the file that GROUNDSWELL_PASSPHRASE_FILE names.
+    """
+    from infra.identities import find_identity
+
+    if remove and new_file is not None:
+        raise click.UsageError("--remove and --new-file exclude each other")
+    home = invocation.open_home()
+    identity_id = find_identity(home.database, identity).identity_id
+    home.keys.set_passphrase(identity_id, None if remove else _new_passphrase(home, identity_id, new_file))
+    if invocation.as_json:
+        echo_json({"identity_id": identity_id, "has_passphrase": not remove})
+    else:
+        click.echo(f"the private key of {identity_id} has {'no' if remove else 'a new'} passphrase")
+
+
+def _new_passphrase(home: "Home", identity_id: str, file: Path | None) -> bytes:
+    from infra.passphrases import ask_new_passphrase, read_passphrase, require_terminal
+
+    has_one = home.keys.has_passphrase(identity_id)
+    home.keys.person_private_key(identity_id)  # asks for the present passphrase before the new one
+    if file is not None:
+        return read_passphrase(file)
+    if has_one:
+        require_terminal("name a file with the new passphrase: --new-file FILE")
+    return ask_new_passphrase(f"private key {identity_id}")
 
 
 def _document(identity: "Identity") -> dict[str, Any]:

@@ -36,7 +36,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "lineage": ("lineage", "Show where a model, run, dataset or picture came from."),
         "audit": ("audit", "Read, verify, sign and export the ledger."),
         "bundle": ("bundle", "Export evidence in one file, and verify such a file."),
-        "identity": ("identity", "Create, list and revoke the identities that act."),
+        "identity": ("identity", "Create, list and revoke the identities that act, and protect their keys."),
         "backup": ("backup", "Write the home to one file, verified."),
         "restore": ("restore", "Restore a home from a backup, into either kind of database."),
     },

@@ -50,7 +50,7 @@ def test_the_fixed_verbs_that_work_are_there_and_no_others() -> None:
         *("models list", "models show", "models diff", "generate"),
         *("lineage", "lineage diff", "lineage import"),
         *("audit log", "audit verify", "audit checkpoint", "audit export", "audit erase", "bundle export", "bundle verify"),
-        *("identity create", "identity list", "identity revoke", "mlflow", "backup", "restore"),
+        *("identity create", "identity list", "identity revoke", "identity passphrase", "mlflow", "backup", "restore"),
     }
 
 

@@ -179,6 +179,23 @@ def test_private_keys_are_restored_for_their_owner_only(plain: Backup, target: S
     assert stat.S_IMODE((target.home / "keys").stat().st_mode) == 0o700
 
 
+def test_a_private_key_with_a_passphrase_is_in_a_backup_as_it_is(
+    home: Home, tmp_path: Path, target: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("hunter22")
+    secret.chmod(0o600)
+    admin = list_identities(home.database)[0].identity_id
+    grace = create_identity(home.database, home.keys, name="Grace", role=Role.OPS, actor=admin, passphrase=b"hunter22")
+    made = back_up(home, tmp_path / "b.tar")
+    restore(made.file, target)  # nobody is asked for it
+    assert b"hunter22" not in made.file.read_bytes()
+    restored = Keys(target.home / "keys")
+    assert restored.has_passphrase(grace.identity_id)
+    monkeypatch.setenv("GROUNDSWELL_PASSPHRASE_FILE", str(secret))
+    assert restored.person_private_key(grace.identity_id)
+
+
 def test_work_is_in_a_backup_on_demand(plain_source: Home, tmp_path: Path, target: Settings) -> None:
     made = back_up(plain_source, tmp_path / "b.tar", with_work=True)
     restore(made.file, target)
