@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from governance.provenance import MadeBy, Making, parse_provenance, provenance_s
 from infra.database import UnitOfWork
 from infra.keys import PACKAGE_KEY, Keys, public_pem
 from infra.model_signature import load_private_key
+from infra.platform_keys import key_history
 from infra.runs import RunRow, StepRow
 from infra.tables import attestations
 
@@ -28,7 +29,7 @@ _REGISTERING = "register_model"
 def attest_run(uow: UnitOfWork, keys: Keys, run: RunRow, steps: list[StepRow]) -> str | None:
     """Signs and records the provenance of the model version that a run has registered, or found registered but not signed for.
 
-    The latter happens where the run that registered it died before its end.
+    The latter happens where the run that registered it died before its end, or ended while the signing key was revoked.
 
     Args:
         uow: The unit of work that records the run's end.
@@ -48,6 +49,8 @@ def attest_run(uow: UnitOfWork, keys: Keys, run: RunRow, steps: list[StepRow]) -
         return None
     subject = f"model-version:{facts['name']}/{facts['version']}"
     if any(kind == PROVENANCE for _, kind, _ in statements_about(uow.connection, subject)):
+        return None
+    if key_history(uow.connection, PACKAGE_KEY).current.revoked is not None:
         return None
     statement = provenance_statement(_making(run, steps, registering, builder=key_name(keys.log_public_key()), ended=uow.time))
     envelope = sign_statement(statement, keys.private_path(PACKAGE_KEY))
@@ -98,22 +101,27 @@ def statements_about(connection: Connection, subject: str) -> list[tuple[str, st
     return [(row.digest, row.kind, row.signer) for row in connection.execute(query.order_by(columns.created, columns.digest))]
 
 
-def statement_problems(connection: Connection, keys: Mapping[str, str]) -> Iterator[str]:
-    """Yields every stored statement that is not what its digest says, or that no known key has signed.
+def statement_problems(
+    connection: Connection, keys: Mapping[str, str], revoked_before: Mapping[str, Collection[str]]
+) -> Iterator[str]:
+    """Yields every stored statement that is not what its digest says, or that no known key has signed while it counted.
 
     Args:
         connection: An open connection.
         keys: Public keys in PEM by their ids, as the ledger names them.
+        revoked_before: Ids of the keys that were revoked before a statement was recorded, by the statement's digest.
     """
     columns = attestations.c
     query = select(columns.digest, columns.kind, columns.subject, columns.envelope).order_by(columns.digest)
     for digest, kind, subject, envelope in connection.execute(query):
         try:
-            payload, _ = dsse.verify_envelope(str(envelope), keys)
+            payload, signers = dsse.verify_envelope(str(envelope), keys)
             about = f"model-version:{parse_provenance(payload)['subject'][0]['name']}" if kind == PROVENANCE else subject
         except IntegrityError as error:
             yield f"attestation {digest!s:.16}: {error.diagnosis}"
             continue
+        if revoked := sorted(set(signers) & set(revoked_before.get(digest, ()))):
+            yield f"attestation {digest!s:.16}: it is signed by key {revoked[0]:.16}, which was revoked before"
         if hashlib.sha256(str(envelope).encode()).hexdigest() != digest:
             yield f"attestation {digest!s:.16}: its bytes are not those of its digest"
         if about != subject:

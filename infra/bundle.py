@@ -17,6 +17,7 @@ from governance.lineage import LineageGraph
 from governance.lineage_report.html import render_html
 from governance.lineage_report.model import ReportContent
 from governance.package_layout import ML_BOM, MODEL_CARD
+from governance.platform_keys import CREATED
 from infra.database import Database
 from infra.home import Home
 from infra.keys import LOG_KEY
@@ -138,7 +139,7 @@ def _indices(connection: Connection, report: ReportContent, statements: Iterable
     """Returns the entries of a bundle: those of the report, of its statements, and of all keys and people that they name."""
     wanted = {f"attestation:{digest}" for digest in statements}
     wanted |= {f"identity:{line.actor}" for line in report.ledger.entries}
-    keys = select(ledger_entries.c.subject).where(ledger_entries.c.action == "key.created")
+    keys = select(ledger_entries.c.subject).where(ledger_entries.c.action == CREATED)
     wanted |= set(connection.execute(keys).scalars())
     found = {line.index for line in report.ledger.entries}
     for some in _batches(wanted):
@@ -163,7 +164,7 @@ def _versions(database: Database, root_digest: str) -> list[ModelVersion]:
 
 
 def _open(home: Home, version: ModelVersion) -> ModelPackage:
-    return open_version(version, home.package_public_key, home.package_cache)
+    return open_version(version, home.package_keys, home.package_cache)
 
 
 def _batches(values: Iterable[str]) -> Iterable[list[str]]:

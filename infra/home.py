@@ -5,10 +5,12 @@ import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sqlalchemy import inspect, select
+from sqlalchemy import Connection, inspect, select
 
 from governance.ledger import parse_entry
+from governance.platform_keys import CREATED, ROTATED, require_signing
 from infra.database import Database
 from infra.errors import BackendUnavailableError, BadSettingError
 from infra.identities import initialise_home
@@ -16,6 +18,9 @@ from infra.keys import LOG_KEY, PACKAGE_KEY, Keys
 from infra.mlflow_client import is_server, other_database
 from infra.settings import Settings, child_environment, user_name
 from infra.tables import ledger_entries
+
+if TYPE_CHECKING:
+    from infra.package_keys import PackageKeys
 
 SHIPPED = "shipped"
 
@@ -61,6 +66,7 @@ class Home:
             ) from error
         database = Database.open(settings.database_url)
         try:
+            _settle_keys(database, path / "keys")
             _check_keys(database, path / "keys")
             keys = Keys.create(path / "keys")
             initialise_home(database, keys, admin_name=user_name())
@@ -116,13 +122,36 @@ class Home:
 
     @property
     def package_signing_key(self) -> Path:
-        """The private key that signs packages."""
+        """The private key that signs packages.
+
+        Raises:
+            RefusedError: It was revoked.
+        """
+        self.require_signing_key()
         return self.keys.private_path(PACKAGE_KEY)
 
     @property
-    def package_public_key(self) -> Path:
-        """The public key that packages are verified with."""
-        return self.keys.public_path(PACKAGE_KEY)
+    def package_keys(self) -> "PackageKeys":
+        """The public keys that packages are verified with: those that the signed ledger names.
+
+        Raises:
+            IntegrityError: The ledger does not hold where it names them.
+        """
+        from infra.package_keys import PackageKeys, proven_history
+
+        with self.database.read() as connection:
+            return PackageKeys(proven_history(connection, PACKAGE_KEY, self.keys).keys)
+
+    def require_signing_key(self) -> None:
+        """Checks that packages can be signed; to be asked before there is work that ends with it.
+
+        Raises:
+            RefusedError: The key was revoked, and another is to be made first.
+        """
+        from infra.platform_keys import key_history
+
+        with self.database.read() as connection:
+            require_signing(key_history(connection, PACKAGE_KEY))
 
     def run_folder(self, run_id: str) -> Path:
         """Returns the folder with the logs and progress of one run."""
@@ -176,16 +205,32 @@ class Home:
         return folder
 
 
+def _settle_keys(database: Database, folder: Path) -> None:
+    """Has a rotation that died finished, or taken back."""
+    keys = Keys(folder)
+    if keys.staged_path(PACKAGE_KEY).exists():
+        from infra.key_rotation import settle_rotation
+
+        settle_rotation(database, keys)
+
+
 def _check_keys(database: Database, folder: Path) -> None:
     """Refuses a home on the database of another: its checkpoints and packages would be signed by keys that nobody knows."""
     with database.read() as connection:
-        columns = ledger_entries.c
-        query = select(columns.entry).where(columns.subject == f"key:{LOG_KEY}").order_by(columns.index.desc()).limit(1)
-        data = connection.execute(query).scalar()
-    path = folder / "public" / f"{LOG_KEY}.pem"
-    known = parse_entry(bytes(data)).details.get("public_key_pem") if data is not None else None
-    if known is not None and not (path.is_file() and path.read_text(encoding="utf-8") == known):
-        raise BadSettingError(
-            f"the keys in {folder} are not those of database {database.name}",
-            hint="hosts on one database share one home's keys: copy that home's keys folder here",
-        )
+        known = {name: pem for name in (LOG_KEY, PACKAGE_KEY) if (pem := _known_key(connection, name)) is not None}
+    for name, pem in known.items():
+        path = folder / "public" / f"{name}.pem"
+        if not (path.is_file() and path.read_text(encoding="utf-8") == pem):
+            raise BadSettingError(
+                f"the keys in {folder} are not those of database {database.name}",
+                hint="hosts on one database share one home's keys: copy that home's keys folder here",
+            )
+
+
+def _known_key(connection: Connection, name: str) -> str | None:
+    """Returns the current key of a name, without a look at those before it."""
+    columns = ledger_entries.c
+    query = select(columns.entry).where(columns.subject == f"key:{name}", columns.action.in_((CREATED, ROTATED)))
+    data = connection.execute(query.order_by(columns.index.desc()).limit(1)).scalar()
+    pem = parse_entry(bytes(data)).details.get("public_key_pem") if data is not None else None
+    return pem if isinstance(pem, str) else None

@@ -1,14 +1,13 @@
 """Identities in the database; their names stand in the ledger only as salted commitments."""
 
-import hashlib
 import json
 from typing import Any
 
-from cryptography.hazmat.primitives import serialization
 from sqlalchemy import Connection, Row, insert, select, update
 
 from governance.errors import BadRecordError, RefusedError, UnknownSubjectError
 from governance.identity import Identity, Role, check_create, check_revoke
+from governance.platform_keys import CREATED, fingerprint_of
 from infra.database import Database, UnitOfWork
 from infra.keys import LOG_KEY, PACKAGE_KEY, Keys, PersonKey
 from infra.tables import commitments, identities
@@ -42,8 +41,12 @@ def initialise_home(database: Database, keys: Keys, *, admin_name: str) -> Ident
             uow.append("home.created", "home", {"format": 1})
             for key_name, algorithm in ((LOG_KEY, "ed25519"), (PACKAGE_KEY, "ecdsa-p256")):
                 pem = keys.public_path(key_name).read_bytes()
-                details = {"algorithm": algorithm, "public_key_pem": pem.decode(), "public_key_sha256": _key_digest(pem)}
-                uow.append("key.created", f"key:{key_name}", details)
+                details = {
+                    "algorithm": algorithm,
+                    "public_key_pem": pem.decode(),
+                    "public_key_sha256": fingerprint_of(pem.decode()),
+                }
+                uow.append(CREATED, f"key:{key_name}", details)
             return _insert(uow, person, name=name, role=Role.ADMIN, actor=person.identity_id)
     except BaseException:
         keys.discard_person_key(person.identity_id)
@@ -198,10 +201,3 @@ def _checked_name(name: str) -> str:
         shown = json.dumps(name[:40])
         raise BadRecordError(f"{shown} is no name", hint=f"1 to {_MAX_NAME} characters, none of them a control character")
     return name
-
-
-def _key_digest(pem: bytes) -> str:
-    der = serialization.load_pem_public_key(pem).public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    return hashlib.sha256(der).hexdigest()

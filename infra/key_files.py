@@ -62,6 +62,19 @@ def replace_file(path: Path, data: bytes, mode: int) -> None:
         raise BackendUnavailableError(f"{path} cannot be written: {error.strerror}") from error
 
 
+def move_file(source: Path, target: Path) -> None:
+    """Puts a file in the place of another of the same folder, durably.
+
+    Raises:
+        BackendUnavailableError: The folder cannot be written.
+    """
+    try:
+        os.replace(source, target)  # noqa: PTH105 - atomic on purpose
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise BackendUnavailableError(f"{target} cannot be written: {error.strerror}") from error
+
+
 def remove_file(path: Path) -> None:
     """Removes a file, if it is there, durably.
 

@@ -18,11 +18,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from governance.errors import IntegrityError
 from governance.identity import identity_id_of
 from infra.errors import BackendUnavailableError, BadSettingError
-from infra.key_files import read_private_file, replace_file, write_once
+from infra.key_files import move_file, read_private_file, replace_file, write_once
 from infra.passphrases import ask_passphrase
 
 LOG_KEY = "log"
 PACKAGE_KEY = "package-signing"
+RETIRED_DIGITS = 16
+_RETIRED_NAME = re.compile(rf"(?:{LOG_KEY}|{PACKAGE_KEY})-[0-9a-f]{{{RETIRED_DIGITS}}}", re.ASCII)
 _PERSON_NAME = re.compile(r"id-[0-9a-f]{16}", re.ASCII)
 
 PrivateKey = Ed25519PrivateKey | ec.EllipticCurvePrivateKey
@@ -76,8 +78,56 @@ class Keys:
         return self.folder / f"{_checked_name(name)}.pem"
 
     def public_path(self, name: str) -> Path:
-        """Returns the file of a public key: ``log``, ``package-signing`` or an identity's id."""
-        return self.folder / "public" / f"{_checked_name(name)}.pem"
+        """Returns the file of a public key: ``log``, ``package-signing``, a retired one of these, or an identity's id."""
+        return self.folder / "public" / f"{name if _RETIRED_NAME.fullmatch(name) else _checked_name(name)}.pem"
+
+    @property
+    def lock_path(self) -> Path:
+        """The lock that whoever changes the platform's keys holds, and whoever copies them."""
+        return self.folder.parent / "locks" / "keys"
+
+    def staged_path(self, name: str) -> Path:
+        """Returns the hidden file of a private key that is to take another's place."""
+        return self.folder / f".{_checked_name(name)}.next"
+
+    def stage(self, name: str, key: PrivateKey) -> PrivateKey:
+        """Writes the private key that is to take another's place, and returns it.
+
+        Raises:
+            BackendUnavailableError: The folder cannot be written.
+        """
+        replace_file(self.staged_path(name), _private_pem(key, None), 0o600)
+        return key
+
+    def staged(self, name: str) -> PrivateKey | None:
+        """Returns the private key that is to take another's place, if there is one.
+
+        Raises:
+            BadSettingError: It cannot be read.
+        """
+        path = self.staged_path(name)
+        return read_private_key(path) if path.exists() else None
+
+    def keep_public(self, name: str, fingerprint: str, pem: bytes) -> None:
+        """Keeps the public half of a retired key beside that of the current one.
+
+        Raises:
+            BackendUnavailableError: The folder cannot be written.
+        """
+        write_once(self.public_path(f"{name}-{fingerprint[:RETIRED_DIGITS]}"), pem, 0o644)
+
+    def take_over(self, name: str, public: bytes) -> None:
+        """Puts the staged key in the place of the current one; done again after it broke off, it comes to the same.
+
+        Args:
+            name: The key's name.
+            public: The staged key's public half, in PEM.
+
+        Raises:
+            BackendUnavailableError: The folder cannot be written.
+        """
+        replace_file(self.public_path(name), public, 0o644)
+        move_file(self.staged_path(name), self.private_path(name))
 
     def log_private_key(self) -> Ed25519PrivateKey:
         """Returns the key that signs checkpoints.

@@ -39,6 +39,7 @@ class VerifyReport:
         num_checkpoints: Number of signed tree heads that were checked.
         num_anchors: Number of signed tree heads kept elsewhere that it was compared with.
         problems: What does not hold, a line each, the first thing first; at most a hundred.
+        notices: What should be known though it holds, such as keys that were revoked; a line each.
     """
 
     ok: bool
@@ -47,6 +48,7 @@ class VerifyReport:
     num_checkpoints: int
     problems: Sequence[str]
     num_anchors: int = 0
+    notices: Sequence[str] = ()
 
 
 def verify_ledger(
@@ -127,6 +129,7 @@ class _Verification:
             num_checkpoints=self._num_checkpoints,
             problems=tuple(self._problems[:_MAX_PROBLEMS]),
             num_anchors=sum(map(len, self._anchors.values())),
+            notices=tuple(self._records.notices()),
         )
 
     def _say(self, problem: str) -> None:

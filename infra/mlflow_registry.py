@@ -14,14 +14,16 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
+from governance import dsse
 from governance.canonical import canonical_text, decimals
 from governance.errors import IntegrityError
 from governance.model_records import RegisteredModel
 from governance.package_layout import SIGNATURE
 from infra.database import Database
+from infra.keys import public_pem
 from infra.mlflow_client import connect, ensure_experiment, translated_mlflow_errors
 from infra.model_package import ModelPackage, open_with_key, sign_package
-from infra.model_signature import load_private_key
+from infra.model_signature import load_private_key, signer_of
 from infra.model_versions import ModelVersion, Reconciliation, find_version, list_versions, open_version, reconcile
 from infra.objects.store import is_remote, local_path, open_store, put_tree, verify_tree
 from infra.tables import artifacts, model_versions
@@ -155,12 +157,13 @@ class MlflowRegistry:
     def _verify_stored(self, package: ModelPackage, location: str) -> None:
         """Verifies a stored package; on a remote store by its digests, and its signature when it is opened.
 
-        The signature is another one each time that the same package is signed.
+        The signature is another one each time that the same package is signed, and may be of a key that was rotated since.
         """
-        if is_remote(location):
+        public_key = load_private_key(self._private_key_pem).public_key()
+        signer = dsse.key_id(public_pem(public_key).decode())
+        if is_remote(location) or signer_of(local_path(location) / SIGNATURE) != signer:
             verify_tree(package.folder, location, unchecked={SIGNATURE})
         else:
-            public_key = load_private_key(self._private_key_pem).public_key()
             open_with_key(local_path(location), expected_digest=package.root_digest, public_key=public_key)
 
     def _record(

@@ -82,8 +82,7 @@ def open_package(folder: Path, *, expected_digest: str, public_key_pem: Path) ->
 
 def open_with_key(folder: Path, *, expected_digest: str, public_key: ec.EllipticCurvePublicKey) -> ModelPackage:
     """Opens a package as `open_package` does, with a key that is loaded already."""
-    if folder.is_symlink() or not folder.is_dir():
-        raise IntegrityError(f"the model package {folder} is missing, or a link", hint="restore the artifact store from a backup")
+    require_folder(folder)
     found = file_digests(folder, exclude={layout.SIGNATURE})
     layout.check_folders(folder)
     signed = read_signed_digests(folder / layout.SIGNATURE, public_key)
@@ -99,6 +98,16 @@ def open_with_key(folder: Path, *, expected_digest: str, public_key: ec.Elliptic
         layout.num_parameters(folder / name)
     config = _parse(layout.CONFIG, _read_verified(folder / layout.CONFIG, layout.CONFIG, found[layout.CONFIG]))
     return ModelPackage(folder=folder, root_digest=root_digest, digests=found, config=config)
+
+
+def require_folder(folder: Path) -> None:
+    """Checks that a package is there.
+
+    Raises:
+        IntegrityError: It is missing, or a link.
+    """
+    if folder.is_symlink() or not folder.is_dir():
+        raise IntegrityError(f"the model package {folder} is missing, or a link", hint="restore the artifact store from a backup")
 
 
 def sign_package(folder: Path, private_key_pem: Path) -> ModelPackage:

@@ -72,17 +72,26 @@ def write_signature(folder: Path, private_key_pem: Path) -> None:
     signer.set_hashing_config(hashing).sign(folder, folder / SIGNATURE)
 
 
+def signer_of(path: Path) -> str:
+    """Returns the SHA-256 of the PEM of the key that a signature file names; nothing of it is verified.
+
+    Raises:
+        IntegrityError: The file is missing or malformed.
+    """
+    try:
+        signer = json.loads(_read(path))["verificationMaterial"]["publicKey"]["hint"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise IntegrityError(f"{SIGNATURE} is no model signature") from error
+    return str(signer)
+
+
 def read_signed_digests(path: Path, public_key: ec.EllipticCurvePublicKey) -> dict[str, str]:
     """Verifies a signature file and returns the SHA-256 by path of the files that it signs.
 
     Raises:
         IntegrityError: The file is missing, malformed, not in canonical form, made by another key, or its signature is wrong.
     """
-    if not path.is_file() or path.is_symlink():
-        raise IntegrityError(f"the model package is not signed: {SIGNATURE} is missing")
-    if path.stat().st_size > _MAX_BYTES:
-        raise IntegrityError(f"{SIGNATURE} is larger than any signature")
-    raw = path.read_bytes()
+    raw = _read(path)
     try:
         envelope = json.loads(raw)["dsseEnvelope"]
         payload = base64.b64decode(envelope["payload"], validate=True)
@@ -97,6 +106,14 @@ def read_signed_digests(path: Path, public_key: ec.EllipticCurvePublicKey) -> di
     if raw != _bundle(payload, signature, key_hint=hashlib.sha256(pem).hexdigest()):
         raise IntegrityError(f"{SIGNATURE} has been changed around its signature")
     return _resources(payload)
+
+
+def _read(path: Path) -> bytes:
+    if not path.is_file() or path.is_symlink():
+        raise IntegrityError(f"the model package is not signed: {SIGNATURE} is missing")
+    if path.stat().st_size > _MAX_BYTES:
+        raise IntegrityError(f"{SIGNATURE} is larger than any signature")
+    return path.read_bytes()
 
 
 def _bundle(payload: bytes, signature: bytes, *, key_hint: str) -> bytes:

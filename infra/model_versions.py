@@ -9,11 +9,13 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Row, column, inspect, select, table
 
-from governance.errors import IntegrityError, UnknownSubjectError
+from governance.errors import IntegrityError, RefusedError, UnknownSubjectError
+from governance.package_layout import SIGNATURE
 from infra.database import Database
 from infra.locking import lock
-from infra.model_package import ModelPackage, open_package
+from infra.model_package import ModelPackage, open_with_key, require_folder
 from infra.objects.store import get_tree, is_remote, local_path
+from infra.package_keys import PackageKeys
 from infra.tables import model_versions
 
 _SPECIFIER = re.compile(r"(?P<name>[^/@\s]+)(?:/(?P<version>[1-9][0-9]{0,8})|@(?P<alias>[A-Za-z0-9._-]+))")
@@ -111,7 +113,7 @@ def versions_of(connection: Connection, root_digests: Collection[str]) -> list[M
     return [_version(connection, row) for row in rows if row.root_digest in root_digests]
 
 
-def open_version(version: ModelVersion, public_key_pem: Path, cache: Path) -> ModelPackage:
+def open_version(version: ModelVersion, keys: PackageKeys, cache: Path) -> ModelPackage:
     """Opens the package of a registered version after verifying all of it.
 
     A package on a remote store is brought into the cache first. What is in the cache is verified each time, and brought anew if
@@ -119,32 +121,38 @@ def open_version(version: ModelVersion, public_key_pem: Path, cache: Path) -> Mo
 
     Args:
         version: The version.
-        public_key_pem: The public half of the package-signing key.
+        keys: The package-signing keys, see `infra.home.Home.package_keys`.
         cache: Where packages from remote stores are kept, by root digest.
 
     Raises:
-        IntegrityError: The package is not what was registered, naming the file.
+        IntegrityError: The package is not what was registered, naming the file; or none of the keys has signed it.
+        RefusedError: The key that has signed it was revoked.
         BackendUnavailableError: The store cannot be reached.
     """
     digest = version.root_digest
     if not is_remote(version.location):
-        return open_package(local_path(version.location), expected_digest=digest, public_key_pem=public_key_pem)
+        return _open(local_path(version.location), digest, keys)
     if not _DIGEST.fullmatch(digest):
         raise IntegrityError(f"the root digest of {version.name}/{version.version} is none: {digest!r:.80}")
     folder, partial = cache / digest, cache / f"{digest}.partial"
     with lock(cache / f"{digest}.lock"):
         try:
-            return open_package(folder, expected_digest=digest, public_key_pem=public_key_pem)
-        except IntegrityError:
+            return _open(folder, digest, keys)
+        except (IntegrityError, RefusedError):  # in the store it may be signed again
             shutil.rmtree(folder, ignore_errors=True)
         get_tree(version.location, partial)
         try:
-            package = open_package(partial, expected_digest=digest, public_key_pem=public_key_pem)
-        except IntegrityError:
+            package = _open(partial, digest, keys)
+        except (IntegrityError, RefusedError):
             shutil.rmtree(partial)
             raise
         partial.rename(folder)
         return replace(package, folder=folder)
+
+
+def _open(folder: Path, digest: str, keys: PackageKeys) -> ModelPackage:
+    require_folder(folder)
+    return open_with_key(folder, expected_digest=digest, public_key=keys.of_signature(folder / SIGNATURE))
 
 
 def reconcile(db: Database) -> Reconciliation:

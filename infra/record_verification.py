@@ -14,13 +14,13 @@ from typing import Any
 from sqlalchemy import Connection, Table, select
 
 from governance.canonical import canonical_digest
-from governance.dsse import key_id
 from governance.imported_lineage import ACTION as LINEAGE_IMPORTED
 from governance.ledger import LedgerEntry
 from infra.asset_verification import ACTION as ASSET_GENERATED
 from infra.asset_verification import AssetChecker
 from infra.attestations import statement_problems
 from infra.commitment_verification import CommitmentChecker
+from infra.key_verification import KeyChecker
 from infra.lineage_verification import LineageChecker
 from infra.record_comparison import Described, Key, all_rows, parsed, same, shown, stored_entries
 from infra.spilled_mapping import SpilledMapping
@@ -96,7 +96,7 @@ class RecordChecker:
         self._connection = connection
         self._expected = {described.table.name: SpilledMapping() for described in _DESCRIBED}
         self._artifacts = SpilledMapping()
-        self._keys: dict[str, str] = {}
+        self._keys = KeyChecker()
         self._assets = AssetChecker(connection)
         self._commitments = CommitmentChecker(connection)
         self._lineage = LineageChecker(connection)
@@ -105,8 +105,7 @@ class RecordChecker:
         """Takes in an entry; yields what is wrong with it by itself."""
         self._commitments.note(entry)
         self._lineage.note(entry)
-        if entry.subject.startswith(("key:", "identity:")) and isinstance(pem := entry.details.get("public_key_pem"), str):
-            self._keys[key_id(pem)] = pem
+        yield from self._keys.note(entry)
         if entry.action == ASSET_GENERATED:
             self._assets.note(entry)
             return
@@ -135,7 +134,11 @@ class RecordChecker:
         yield from self._compare_artifacts()
         yield from self._commitments.problems()
         yield from self._lineage.problems()
-        yield from statement_problems(self._connection, self._keys)
+        yield from statement_problems(self._connection, self._keys.known, self._keys.revoked_before)
+
+    def notices(self) -> Iterator[str]:
+        """Yields what somebody who reads the verification should know, though nothing of it is wrong; to be asked at the end."""
+        yield from self._keys.notices()
 
     def _expect(self, said: _Said) -> None:
         expected = self._expected[said.table.table.name]

@@ -97,7 +97,7 @@ def generate(home: Home, request: GenerateRequest, *, actor: str, on_view: OnVie
     from infra.model_versions import find_version, open_version
 
     version = find_version(home.database, request.model)
-    package = open_version(version, home.package_public_key, home.package_cache).folder
+    package = open_version(version, home.package_keys, home.package_cache).folder
     began = time.time()
     config = _config(request)
     params = {STEP: config, "model": f"{version.name}/{version.version}"}

@@ -89,9 +89,12 @@ def run_pipeline(
     Raises:
         HomeBusyError: Another pipeline is running in this home.
         BadSettingError: There is no such runner.
+        RefusedError: The pipeline ends with a signature, and the key for it was revoked.
         KeyboardInterrupt: The run was interrupted; that is recorded.
     """
     check_runner(runner)
+    if "register_model" in PIPELINES[pipeline]:
+        home.require_signing_key()
     with _only_run(home) as home_lock:
         end_dead_runs(home)
         run = _Run(

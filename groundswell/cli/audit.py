@@ -139,6 +139,7 @@ def _verification(report: "VerifyReport", testimonies: "Sequence[Testimony]", ex
             for each in testimonies
         ],
         "problems": list(report.problems),
+        "notices": list(report.notices),
         "exit_code": exit_code,
     }
 
@@ -146,6 +147,7 @@ def _verification(report: "VerifyReport", testimonies: "Sequence[Testimony]", ex
 def _print_verification(report: "VerifyReport") -> None:
     for problem in report.problems:
         click.echo(f"{click.style('problem:', fg='red')} {printable(problem)}")
+    tell_warnings(report.notices)
     if report.ok:
         click.secho("everything verifies", fg="green", bold=True)
     checkpoints = f"{report.num_checkpoints:,} signed checkpoints, {report.num_anchors:,} anchors kept elsewhere"

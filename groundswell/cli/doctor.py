@@ -276,7 +276,17 @@ def _check_keys(home: "Home") -> Check:
             found=f"others can read {', '.join(sorted(open_keys))}",
             remedy=f"chmod 600 {folder}/*.pem",
         )
-    return Check(name="keys", status="ok", found="private keys are readable by their owner only")
+    return _check_signing_key(home)
+
+
+def _check_signing_key(home: "Home") -> Check:
+    from governance.errors import RefusedError
+
+    try:
+        home.require_signing_key()
+    except RefusedError as error:
+        return Check(name="keys", status="missing", found=error.diagnosis, remedy=error.hint)
+    return Check(name="keys", status="ok", found="private keys are readable by their owner only; none in use is revoked")
 
 
 def check_engine() -> Check:

@@ -29,7 +29,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "mlflow": ("mlflow_ui", "Open the MLflow pages on the home's own store."),
     },
     "Models": {
-        "models": ("models", "List, verify, show and compare registered models."),
+        "models": ("models", "List, verify, show, compare and sign registered models."),
         "generate": ("generate", "Make pictures with a registered model."),
     },
     "Records": {
@@ -37,6 +37,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "audit": ("audit", "Read, verify, sign and export the ledger."),
         "bundle": ("bundle", "Export evidence in one file, and verify such a file."),
         "identity": ("identity", "Create, list and revoke the identities that act, and protect their keys."),
+        "key": ("key", "List, rotate and revoke the platform's own keys."),
         "backup": ("backup", "Write the home to one file, verified."),
         "restore": ("restore", "Restore a home from a backup, into either kind of database."),
     },

@@ -139,6 +139,26 @@ def show(invocation: Invocation, model: str, card: bool) -> None:
     )
 
 
+@command.command("sign")
+@click.argument("model")
+@pass_invocation
+def sign(invocation: Invocation, model: str) -> None:
+    """Sign a model's package again, with the key that is current now, after its key was revoked; needs an admin.
+
+    The files must be those that were registered, by the root digest on record; whether they were good then is for you to know.
+    """
+    from infra.model_versions import find_version
+    from infra.package_signing import sign_version_again
+
+    home = invocation.open_home()
+    version = find_version(home.database, model)
+    fingerprint = sign_version_again(home, version, actor=invocation.actor(home))
+    if invocation.as_json:
+        echo_json({"model": _name(version), "root_digest": version.root_digest, "fingerprint": fingerprint})
+    else:
+        click.echo(f"{_name(version)} is signed with key {fingerprint[:16]}")
+
+
 @command.command("diff")
 @click.argument("first", metavar="MODEL")
 @click.argument("second", metavar="MODEL")
@@ -192,7 +212,7 @@ def _open(home: "Home", model: str) -> "tuple[ModelVersion, ModelPackage]":
     from infra.model_versions import find_version, open_version
 
     version = find_version(home.database, model)
-    return version, open_version(version, home.package_public_key, home.package_cache)
+    return version, open_version(version, home.package_keys, home.package_cache)
 
 
 def _name(version: "ModelVersion") -> str:

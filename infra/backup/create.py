@@ -25,6 +25,7 @@ from infra.database import Clock, utc_now
 from infra.home import Home
 from infra.ledger import ledger_size, root_hash, sign_checkpoint
 from infra.ledger_verification import verify_connection
+from infra.locking import lock
 from infra.objects.store import get_tree, is_remote, local_path
 from infra.settings import stored_without_secrets, without_password
 from infra.tables import model_versions, schema_version
@@ -90,7 +91,7 @@ def create_backup(
         OSError: The disk is full.
     """
     sign_checkpoint(home.database, home.keys)
-    with writing(output) as tar:
+    with lock(home.keys.lock_path), writing(output) as tar:  # records and keys are of one moment
         maker = _Maker(home, tar, options, progress)
         with home.database.read() as connection:
             header = maker.add_records(connection, version=version, created=format_time(clock()))

@@ -6,9 +6,9 @@ from pathlib import Path
 from sqlalchemy import Connection, select
 
 from governance.errors import IntegrityError
-from governance.ledger import parse_entry
-from infra.keys import LOG_KEY, PACKAGE_KEY, is_encrypted, public_pem, read_private_key
-from infra.tables import identities, ledger_entries
+from infra.keys import LOG_KEY, PACKAGE_KEY, RETIRED_DIGITS, is_encrypted, public_pem, read_private_key
+from infra.platform_keys import key_history
+from infra.tables import identities
 
 
 def check_keys(connection: Connection, public: Mapping[str, bytes], private: Mapping[str, Path]) -> None:
@@ -28,7 +28,9 @@ def check_keys(connection: Connection, public: Mapping[str, bytes], private: Map
     """
     rows = connection.execute(select(identities.c.identity_id, identities.c.public_key_pem))
     recorded: dict[str, str] = {row.identity_id: row.public_key_pem for row in rows}
-    recorded |= {name: pem for name in (LOG_KEY, PACKAGE_KEY) if (pem := _recorded(connection, name)) is not None}
+    for name in (LOG_KEY, PACKAGE_KEY):
+        for key in key_history(connection, name).keys:
+            recorded[name if key.retired is None else f"{name}-{key.fingerprint[:RETIRED_DIGITS]}"] = key.public_key_pem
     for name, pem in recorded.items():
         if name in public and public[name] != pem.encode():
             raise IntegrityError(f"the public key {name} in the backup is not the one in its ledger", hint="use another backup")
@@ -37,12 +39,3 @@ def check_keys(connection: Connection, public: Mapping[str, bytes], private: Map
             continue
         if name in recorded and public_pem(read_private_key(path).public_key()) != recorded[name].encode():
             raise IntegrityError(f"the private key {name} is not the one in the backup's ledger", hint="use another backup")
-
-
-def _recorded(connection: Connection, name: str) -> str | None:
-    """Returns the key that the ledger's last entry about it names."""
-    columns = ledger_entries.c
-    query = select(columns.entry).where(columns.subject == f"key:{name}").order_by(columns.index.desc()).limit(1)
-    data = connection.execute(query).scalar()
-    pem = parse_entry(bytes(data)).details.get("public_key_pem") if data is not None else None
-    return pem if isinstance(pem, str) else None

@@ -47,10 +47,21 @@ def test_the_fixed_verbs_that_work_are_there_and_no_others() -> None:
     assert {" ".join(path) for path, _ in leaves()} == {
         *("doctor", "data import", "data validate", "data show", "data card", "data withdraw", "run"),
         *("runs list", "runs show", "runs watch", "runs compare", "compile"),
-        *("models list", "models show", "models diff", "generate"),
+        *("models list", "models show", "models sign", "models diff", "generate"),
         *("lineage", "lineage diff", "lineage import"),
         *("audit log", "audit verify", "audit checkpoint", "audit export", "audit erase", "bundle export", "bundle verify"),
-        *("identity create", "identity list", "identity revoke", "identity passphrase", "mlflow", "backup", "restore"),
+        *(
+            "identity create",
+            "identity list",
+            "identity revoke",
+            "identity passphrase",
+            "key list",
+            "key rotate",
+            "key revoke",
+            "mlflow",
+            "backup",
+            "restore",
+        ),
     }
 
 

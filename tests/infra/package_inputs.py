@@ -18,7 +18,9 @@ from safetensors.numpy import save_file
 
 from governance.digest import tree_digest
 from governance.package_contents import PackageSources, build_package
+from governance.platform_keys import PlatformKey, fingerprint_of
 from infra.mlflow_client import initialise_mlflow
+from infra.package_keys import PackageKeys
 
 NAME = "emoji-dit"
 ATTRIBUTION = "Graphics by the OpenMoji project | CC BY-SA 4.0"
@@ -35,6 +37,15 @@ def write_key(folder: Path) -> tuple[Path, Path]:
     )
     public.write_bytes(key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
     return private, public
+
+
+def package_keys(public: Path) -> PackageKeys:
+    """Returns a package-signing key that no ledger names as one that signs packages."""
+    pem = public.read_text(encoding="utf-8")
+    key = PlatformKey(
+        name="package-signing", algorithm="ecdsa-p256", public_key_pem=pem, fingerprint=fingerprint_of(pem), since=""
+    )
+    return PackageKeys([key])
 
 
 def copy_home_with_schema(home: Path) -> None:

@@ -14,8 +14,9 @@ from infra.errors import BackendUnavailableError
 from infra.mlflow_client import connect, ensure_experiment
 from infra.mlflow_registry import MlflowRegistry, find_version, list_versions, open_version, reconcile
 from infra.model_package import package_root_digest
+from infra.package_keys import PackageKeys
 from infra.tables import artifacts, ledger_entries, model_versions
-from tests.infra.package_inputs import NAME, copy_home_with_schema, make_package, write_key
+from tests.infra.package_inputs import NAME, copy_home_with_schema, make_package, package_keys, write_key
 
 METRICS = {"kid": 0.0731, "category_accuracy": 0.8125}
 INPUTS = {"dataset": "da" * 32, "codec": "c0" * 32}
@@ -27,7 +28,7 @@ class Home:
     root: str
     db: Database
     private: Path
-    public: Path
+    public: PackageKeys
     cache: Path
 
     def registry(self, mlflow_run_id: str | None = None) -> MlflowRegistry:
@@ -47,7 +48,14 @@ def home(tmp_path: Path) -> Iterator[Home]:
     uri = f"sqlite:///{folder / 'groundswell.db'}"
     private, public = write_key(tmp_path / "keys")
     with Database.open(uri) as db:
-        yield Home(uri=uri, root=str(folder / "mlartifacts"), db=db, private=private, public=public, cache=tmp_path / "cache")
+        yield Home(
+            uri=uri,
+            root=str(folder / "mlartifacts"),
+            db=db,
+            private=private,
+            public=package_keys(public),
+            cache=tmp_path / "cache",
+        )
 
 
 @pytest.fixture

@@ -20,10 +20,11 @@ from infra.mlflow_client import connect, ensure_experiment
 from infra.mlflow_registry import MlflowRegistry, find_version, open_version, reconcile
 from infra.mlflow_tracking import MlflowTracking
 from infra.model_package import package_root_digest
+from infra.package_keys import PackageKeys
 from infra.tables import artifacts, ledger_entries, model_versions
 from tests.answering import answering
 from tests.canary import assert_no_secret
-from tests.infra.package_inputs import copy_home_with_schema, make_package, write_key
+from tests.infra.package_inputs import copy_home_with_schema, make_package, package_keys, write_key
 from tests.servers_mlflow import MlflowServer, ServeMlflow
 from tests.servers_s3 import Relay, S3Server, free_port
 
@@ -41,7 +42,7 @@ class Backend:
     db: Database
     root: str
     private: Path
-    public: Path
+    public: PackageKeys
     cache: Path
     name: str = field(default_factory=lambda: f"model-{uuid.uuid4().hex[:8]}")
 
@@ -96,7 +97,7 @@ def backend(running: tuple[MlflowServer, Database, str], s3_environment: S3Serve
     if not server.is_running:
         server.start()
     private, public = write_key(tmp_path / "keys")
-    return Backend(server=server, db=db, root=root, private=private, public=public, cache=tmp_path / "cache")
+    return Backend(server=server, db=db, root=root, private=private, public=package_keys(public), cache=tmp_path / "cache")
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from infra.backup.restored_files import Staging
 from infra.database import Database
 from infra.home import Home
 from infra.identities import create_identity, list_identities
+from infra.key_rotation import rotate_package_key
 from infra.keys import Keys
 from infra.ledger import iter_entries, sign_checkpoint
 from infra.ledger_verification import verify_ledger
@@ -101,7 +102,7 @@ def assert_same_home(source: Home, settings: Settings, restored: Restored) -> No
     assert entries[-1].actor == list_identities(source.database)[0].identity_id
     assert mlflow_view(settings) == mlflow_view(source.settings)
     version = find_version(home.database, f"{NAME}@staging")
-    assert open_version(version, home.package_public_key, home.package_cache).root_digest == version.root_digest
+    assert open_version(version, home.package_keys, home.package_cache).root_digest == version.root_digest
     assert version.location.startswith(settings.artifact_root)
     assert_goes_on(home, size + 1)
 
@@ -148,7 +149,7 @@ def test_a_backup_goes_to_postgresql_and_on_to_another_and_back(
             assert entries[-1].details["engine_from"] == "postgresql"
             assert mlflow_view(settings) == mlflow_view(source.settings)
             version = find_version(Database.open(settings.database_url), f"{NAME}/1")
-            assert open_version(version, home.package_public_key, home.package_cache)
+            assert open_version(version, home.package_keys, home.package_cache)
             assert_goes_on(Home.open(settings), again.header.ledger.size + 1)
     finally:
         postgres.drop_database(other_url)
@@ -196,6 +197,25 @@ def test_a_private_key_with_a_passphrase_is_in_a_backup_as_it_is(
     assert restored.person_private_key(grace.identity_id)
 
 
+def test_a_home_whose_package_key_was_rotated_is_restored_with_the_keys_of_before(
+    source: Home, tmp_path: Path, target: Settings
+) -> None:
+    made = back_up(source, tmp_path / "first.tar")
+    restore(made.file, target)
+    home = Home.open(target)
+    admin = list_identities(home.database)[0].identity_id
+    old = rotate_package_key(home.database, home.keys, actor=admin).key
+    rotate_package_key(home.database, home.keys, actor=admin)
+    made = back_up(home, tmp_path / "second.tar")
+    again = settings_of(tmp_path / "again" / "home")
+    restore(made.file, again)
+    restored = Home.open(again)
+    assert open_version(find_version(restored.database, f"{NAME}/1"), restored.package_keys, restored.package_cache)
+    assert restored.keys.public_path(f"package-signing-{old.fingerprint[:16]}").read_text() == old.public_key_pem
+    assert verify_ledger(restored.database, restored.keys.log_public_key()).ok
+    rotate_package_key(restored.database, restored.keys, actor=admin)
+
+
 def test_work_is_in_a_backup_on_demand(plain_source: Home, tmp_path: Path, target: Settings) -> None:
     made = back_up(plain_source, tmp_path / "b.tar", with_work=True)
     restore(made.file, target)
@@ -219,7 +239,7 @@ def test_packages_left_out_stay_where_they_are(source: Home, tmp_path: Path, tar
     restore(made.file, target)
     version = find_version(Database.open(target.database_url), f"{NAME}/1")
     assert version.location == find_version(source.database, f"{NAME}/1").location
-    assert open_version(version, source.package_public_key, source.package_cache)
+    assert open_version(version, source.package_keys, source.package_cache)
 
 
 @pytest.mark.slow
@@ -240,7 +260,7 @@ def test_packages_and_pictures_go_to_an_object_store_and_back(
     restore(made.file, target)
     version = find_version(Database.open(target.database_url), f"{NAME}/1")
     assert version.location.startswith(target.artifact_root)
-    assert open_version(version, source.package_public_key, source.package_cache)
+    assert open_version(version, source.package_keys, source.package_cache)
 
 
 def test_a_home_that_is_there_is_refused_and_set_aside_on_demand(plain: Backup, target: Settings) -> None:
@@ -332,7 +352,7 @@ def test_a_database_and_artifacts_outside_the_home_are_restored_and_set_aside_to
     home = Home.open(settings)
     version = find_version(home.database, f"{NAME}/1")
     assert version.location.startswith(str(tmp_path / "artifacts"))
-    assert open_version(version, home.package_public_key, home.package_cache)
+    assert open_version(version, home.package_keys, home.package_cache)
     sign_checkpoint(home.database, home.keys)
     home.database.close()
     before = (elsewhere / "records.db").read_bytes()

@@ -73,7 +73,7 @@ def test_the_version_leads_back_to_the_data_and_the_codec(trained: Trained, tiny
 
 def test_the_package_is_the_one_that_was_recorded(trained: Trained) -> None:
     version = version_of(trained)
-    package = open_version(version, trained.home.package_public_key, trained.home.package_cache)
+    package = open_version(version, trained.home.package_keys, trained.home.package_cache)
     with trained.home.database.read() as connection:
         recorded = {step.step: step.record for step in get_steps(connection, trained.run_id)}
     assert recorded["register_model"]["outputs"]["package"]["digest"] == version.root_digest == package.root_digest

@@ -1,0 +1,65 @@
+"""Whether what the ledger says of keys follows the rules, and what of it was signed by a key that was revoked."""
+
+from collections.abc import Iterator, Mapping
+
+from governance.dsse import key_id
+from governance.errors import IntegrityError
+from governance.ledger import LedgerEntry
+from governance.platform_keys import SHOWN_DIGITS, KeyHistory
+from infra.keys import LOG_KEY, PACKAGE_KEY
+
+_NUM_NAMED = 3
+
+
+class KeyChecker:
+    """Takes in the ledger's entries, in order.
+
+    Attributes:
+        known: Every key that the entries name, of people too: PEM by its id.
+        revoked_before: Ids of the keys that were revoked before a signed statement was recorded, by the statement's digest.
+    """
+
+    def __init__(self) -> None:
+        self.known: dict[str, str] = {}
+        self.revoked_before: dict[str, frozenset[str]] = {}
+        self._histories = {f"key:{name}": KeyHistory(name) for name in (LOG_KEY, PACKAGE_KEY)}
+        self._revoked: frozenset[str] = frozenset()
+        self._signers: dict[str, str] = {}
+
+    def note(self, entry: LedgerEntry) -> Iterator[str]:
+        """Takes in an entry; yields what is wrong with it by itself."""
+        pem = entry.details.get("public_key_pem")
+        if entry.subject.startswith(("key:", "identity:")) and isinstance(pem, str):
+            self.known[key_id(pem)] = pem
+        history = self._histories.get(entry.subject)
+        if history is not None:
+            try:
+                history.note(entry)
+            except IntegrityError as error:
+                yield error.diagnosis
+            self._revoked = frozenset(
+                key.pem_digest for one in self._histories.values() for key in one.keys if key.revoked is not None
+            )
+        elif entry.action == "attestation.signed" and self._revoked:
+            self.revoked_before[entry.subject.partition(":")[2]] = self._revoked
+        elif entry.action in {"model.registered", "model.signed"}:
+            self._note_signer(entry.subject, entry.details)
+
+    def notices(self) -> Iterator[str]:
+        """Yields a line for each revoked key; to be asked at the end."""
+        for history in self._histories.values():
+            for key in (key for key in history.keys if key.revoked is not None):
+                signed = [subject.partition(":")[2] for subject, signer in self._signers.items() if signer == key.fingerprint]
+                said = f"the {key.name} key {key.fingerprint[:SHOWN_DIGITS]} was revoked on {key.revoked}"
+                yield f"{said}: {_refused(signed)}" if signed else said
+
+    def _note_signer(self, subject: str, details: Mapping[str, object]) -> None:
+        keys = self._histories[f"key:{PACKAGE_KEY}"].keys
+        signer = details.get("public_key_sha256", keys[-1].fingerprint if keys else None)
+        if isinstance(signer, str):
+            self._signers[subject] = signer
+
+
+def _refused(versions: list[str]) -> str:
+    named = ", ".join(versions[:_NUM_NAMED]) + (f" and {len(versions) - _NUM_NAMED} more" if len(versions) > _NUM_NAMED else "")
+    return f"what it signed is refused until it is signed again (registered while it was current: {named})"
