@@ -1,5 +1,6 @@
 """Pictures of results: distance against seconds, and samples of recipes side by side at equal time."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -36,20 +37,31 @@ def plot_distance(document: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=120, metadata={"Software": None})
 
 
-def plot_grids(document: dict[str, Any], folder: Path) -> list[Path]:
-    """Draws, for each point in time, the sample grids of all recipes' first seeds under each other; returns the files."""
+def plot_grids(document: dict[str, Any], runs: Path, folder: Path) -> list[Path]:
+    """Draws, for each point in time of the shortest run, the sample grids of all recipes' first seeds under each other.
+
+    Args:
+        document: The results; an entry whose grids are not there is left out.
+        runs: The folder of the runs that the entries name.
+        folder: Where to write.
+
+    Returns:
+        The files.
+    """
     from matplotlib.figure import Figure
 
-    first = {entry["name"]: entry for entry in reversed(document["entries"])}
-    entries = [first[name] for name in dict.fromkeys(entry["name"] for entry in document["entries"])]
+    present = [entry for entry in document["entries"] if all(_grid(runs, entry, point).is_file() for point in entry["points"])]
+    first = {entry["name"]: entry for entry in reversed(present)}
+    entries = [first[name] for name in dict.fromkeys(entry["name"] for entry in present)]
     folder.mkdir(parents=True, exist_ok=True)
+    shortest = min(entries, key=lambda entry: entry["points"][-1]["training_s"] or 0, default={"points": []})
     made = []
-    for place in range(min((len(entry["points"]) for entry in entries), default=0)):
+    for place, reference in enumerate(shortest["points"]):
         figure = Figure(figsize=(7, 2.9 * len(entries)), layout="constrained")
         panels = figure.subplots(len(entries), 1, squeeze=False)[:, 0]
         for axes, entry in zip(panels, entries, strict=True):
-            point = entry["points"][place]
-            axes.imshow(np.asarray(Image.open(point["grid"])), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            point = _nearest(entry["points"], reference)
+            axes.imshow(np.asarray(Image.open(_grid(runs, entry, point))), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             axes.set_axis_off()
             time = "" if point["training_s"] is None else f", {point['training_s']:.0f} s"
             axes.set_title(
@@ -61,3 +73,13 @@ def plot_grids(document: dict[str, Any], folder: Path) -> list[Path]:
         figure.savefig(path, dpi=120, metadata={"Software": None})
         made.append(path)
     return made
+
+
+def _grid(runs: Path, entry: dict[str, Any], point: dict[str, Any]) -> Path:
+    return runs / entry["run"] / "judgements" / Path(point["grid"]).name
+
+
+def _nearest(points: list[dict[str, Any]], reference: dict[str, Any]) -> dict[str, Any]:
+    """Returns the point nearest to another in time of training, by ratio; in steps where times are not known."""
+    key = "training_s" if all(point["training_s"] for point in [*points, reference]) else "step"
+    return min(points, key=lambda point: abs(math.log(point[key] / reference[key])))

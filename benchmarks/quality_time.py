@@ -206,10 +206,13 @@ def results_document(
     }
 
 
-def write_results(path: Path, document: dict[str, Any]) -> None:
+def write_results(path: Path, document: dict[str, Any]) -> dict[str, Any]:
     """Writes results, without the paths of this machine, and keeps earlier ones of other recipes, seeds and budgets.
 
     Earlier ones that were judged otherwise (other data, another classifier, another number of pictures) do not compare, and go.
+
+    Returns:
+        What was written.
     """
 
     def key(entry: dict[str, Any]) -> str:
@@ -223,7 +226,9 @@ def write_results(path: Path, document: dict[str, Any]) -> None:
     if all(earlier.get(name) == document[name] for name in ("dataset_digest", "classifier_digest", "bounds")):
         new = {key(entry) for entry in entries}
         entries = [entry for entry in earlier["entries"] if key(entry) not in new] + entries
-    write_json(path, {**document, "entries": entries})
+    found = {**document, "entries": entries}
+    write_json(path, found)
+    return found
 
 
 def bounds_line(bounds: dict[str, Any]) -> str:
@@ -264,9 +269,9 @@ def measure(options: argparse.Namespace) -> None:
     if options.only == "train":
         return
     document = results_document("quality_time", entries, options, workplace, judge)
+    document = write_results(options.results, document)
     plot_distance(document, options.out / "quality-time.png")
-    plot_grids(document, options.out / "samples")
-    write_results(options.results, document)
+    plot_grids(document, options.out / "runs", options.out / "samples")
     print(table(document))
 
 
