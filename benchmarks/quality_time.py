@@ -10,6 +10,7 @@ under ``--out`` is not done again, so an interrupted benchmark is continued by t
 """
 
 import argparse
+import math
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -223,12 +224,21 @@ def write_results(path: Path, document: dict[str, Any]) -> dict[str, Any]:
         for entry in document["entries"]
     ]
     earlier = read_json(path) if path.is_file() else {}
-    if all(earlier.get(name) == document[name] for name in ("dataset_digest", "classifier_digest", "bounds")):
+    if all(_alike(earlier.get(name), document[name]) for name in ("dataset_digest", "classifier_digest", "bounds")):
         new = {key(entry) for entry in entries}
         entries = [entry for entry in earlier["entries"] if key(entry) not in new] + entries
     found = {**document, "entries": entries}
     write_json(path, found)
     return found
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Says whether values are the same, numbers but for what differs between machines' rounding."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_alike(one[key], other[key]) for key in one)
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-6)
+    return bool(one == other)
 
 
 def bounds_line(bounds: dict[str, Any]) -> str:
