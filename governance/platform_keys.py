@@ -109,19 +109,6 @@ class KeyHistory:
         elif entry.action == REVOKED:
             self._revoke(entry)
 
-    def find(self, digits: str) -> PlatformKey | None:
-        """Returns the key whose fingerprint begins with some digits.
-
-        Raises:
-            BadRecordError: They are too few, or more than one key's begins with them.
-        """
-        if len(digits) < _MIN_DIGITS:
-            raise BadRecordError(f"{digits!r:.80} is too short for a fingerprint", hint=f"write {_MIN_DIGITS} digits or more")
-        found = [key for key in self.keys if key.fingerprint.startswith(digits.lower())]
-        if len(found) > 1:
-            raise BadRecordError(f"more than one key begins with {digits:.80}", hint="write all 64 digits")
-        return found[0] if found else None
-
     def _add(self, entry: LedgerEntry) -> None:
         details = entry.details
         pem = details.get("public_key_pem")
@@ -177,20 +164,24 @@ def rotation_details(new_public_key_pem: str, previous: PlatformKey) -> Mapping[
     }
 
 
-def key_to_revoke(history: KeyHistory, digits: str) -> PlatformKey:
+def key_to_revoke(histories: Iterable[KeyHistory], digits: str) -> PlatformKey:
     """Returns the key that a fingerprint, or its beginning, names, if it may be revoked.
 
     Raises:
         UnknownSubjectError: There is none.
-        BadRecordError: The digits are too few.
+        BadRecordError: The digits are too few, or more than one key's fingerprint begins with them.
         RefusedError: It is revoked already.
     """
-    key = history.find(digits)
-    if key is None:
-        raise UnknownSubjectError(f"no key {history.name} has the fingerprint {digits:.80}", hint="see `groundswell key list`")
-    if key.revoked is not None:
-        raise RefusedError(f"key {key.fingerprint[:SHOWN_DIGITS]} was revoked on {key.revoked}")
-    return key
+    if len(digits) < _MIN_DIGITS:
+        raise BadRecordError(f"{digits!r:.80} is too short for a fingerprint", hint=f"write {_MIN_DIGITS} digits or more")
+    found = [key for history in histories for key in history.keys if key.fingerprint.startswith(digits.lower())]
+    if not found:
+        raise UnknownSubjectError(f"no key has the fingerprint {digits:.80}", hint="see `groundswell key list`")
+    if len(found) > 1:
+        raise BadRecordError(f"more than one key begins with {digits:.80}", hint="write all 64 digits")
+    if found[0].revoked is not None:
+        raise RefusedError(f"key {found[0].fingerprint[:SHOWN_DIGITS]} was revoked on {found[0].revoked}")
+    return found[0]
 
 
 def require_signing(history: KeyHistory) -> None:

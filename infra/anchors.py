@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import Connection
 
 from governance import merkle
-from governance.checkpoint import key_name, parse_checkpoint, verify_checkpoint
+from governance.checkpoint import parse_checkpoint
 from governance.errors import BadRecordError, IntegrityError, RefusedError
+from governance.log_keys import LogKeys
 from infra.ledger_nodes import StoredNodes
 
 _MAX_NOTE_BYTES = 262_144
@@ -33,7 +33,7 @@ class Anchor:
     root_hash: bytes
 
 
-def read_anchors(paths: Iterable[Path], public_key: Ed25519PublicKey) -> list[Anchor]:
+def read_anchors(paths: Iterable[Path], keys: LogKeys) -> list[Anchor]:
     """Reads anchors from files, and from folders of files; in a folder, what is no checkpoint of this log is passed over.
 
     Raises:
@@ -43,30 +43,30 @@ def read_anchors(paths: Iterable[Path], public_key: Ed25519PublicKey) -> list[An
     found: list[Anchor] = []
     for path in paths:
         if not path.is_dir():
-            found.append(verified_anchor(str(path), _read(path), public_key))
+            found.append(verified_anchor(str(path), _read(path), keys))
             continue
-        own = list(_of_folder(path, public_key))
+        own = list(_of_folder(path, keys))
         if not own:
             raise BadRecordError(
-                f"{path} holds no checkpoint of {key_name(public_key)}", hint="name the folder where its checkpoints are kept"
+                f"{path} holds no checkpoint of {keys.current.name}", hint="name the folder where its checkpoints are kept"
             )
         found += own
     return found
 
 
-def verified_anchor(source: str, note: str, public_key: Ed25519PublicKey) -> Anchor:
+def verified_anchor(source: str, note: str, keys: LogKeys) -> Anchor:
     """Returns an anchor from a signed note.
 
     Args:
         source: Where it is kept.
         note: The note.
-        public_key: The log's key.
+        keys: The log's keys.
 
     Raises:
         IntegrityError: It is no checkpoint of this log, or its signature does not hold.
     """
     try:
-        checkpoint = verify_checkpoint(note, public_key)
+        checkpoint = keys.verify(note)
     except IntegrityError as error:
         raise IntegrityError(f"anchor {source}: {error.diagnosis}") from error
     return Anchor(source=source, size=checkpoint.size, root_hash=checkpoint.root_hash)
@@ -111,7 +111,7 @@ def check_same_history(connection: Connection, size: int, anchors: Iterable[Anch
             )
 
 
-def _of_folder(folder: Path, public_key: Ed25519PublicKey) -> Iterator[Anchor]:
+def _of_folder(folder: Path, keys: LogKeys) -> Iterator[Anchor]:
     for path in sorted(folder.iterdir()):
         if not path.is_file() or path.stat().st_size > _MAX_NOTE_BYTES:
             continue
@@ -120,8 +120,8 @@ def _of_folder(folder: Path, public_key: Ed25519PublicKey) -> Iterator[Anchor]:
             origin = parse_checkpoint(note)[0].origin
         except (BadRecordError, IntegrityError):
             continue
-        if origin == key_name(public_key):
-            yield verified_anchor(str(path), note, public_key)
+        if origin in keys.names:
+            yield verified_anchor(str(path), note, keys)
 
 
 def _read(path: Path) -> str:

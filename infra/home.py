@@ -208,10 +208,10 @@ class Home:
 def _settle_keys(database: Database, folder: Path) -> None:
     """Has a rotation that died finished, or taken back."""
     keys = Keys(folder)
-    if keys.staged_path(PACKAGE_KEY).exists():
-        from infra.key_rotation import settle_rotation
+    if any(keys.staged_path(name).exists() for name in (LOG_KEY, PACKAGE_KEY)):
+        from infra.key_rotation import settle_rotations
 
-        settle_rotation(database, keys)
+        settle_rotations(database, keys)
 
 
 def _check_keys(database: Database, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from sqlalchemy import Connection, insert, select
 
 from governance import merkle
@@ -14,6 +15,7 @@ from infra.database import Database, UnitOfWork
 from infra.keys import Keys
 from infra.ledger_nodes import BlockNodes, StoredNodes
 from infra.ledger_verification import VerifyReport, verify_ledger
+from infra.log_keys import signing_log_key
 from infra.tables import ledger_checkpoints, ledger_entries, ledger_head
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "root_hash",
     "sign_checkpoint",
     "sign_head",
+    "sign_head_with",
     "verify_ledger",
 ]
 
@@ -206,13 +209,27 @@ def sign_checkpoint(db: Database, keys: Keys) -> str:
 
 def sign_head(uow: UnitOfWork, keys: Keys) -> str:
     """Signs the head as `sign_checkpoint` does, with the entries appended in an open unit of work."""
-    private_key = keys.log_private_key()
+    private_key = signing_log_key(uow.connection, keys)
+    return sign_head_with(uow, private_key, signed_before=private_key.public_key())
+
+
+def sign_head_with(uow: UnitOfWork, private_key: Ed25519PrivateKey, *, signed_before: Ed25519PublicKey) -> str:
+    """Signs the head with a key of the log.
+
+    Args:
+        uow: An open unit of work.
+        private_key: The key.
+        signed_before: The key of the checkpoint signed last: another one where the log's key changes.
+
+    Raises:
+        IntegrityError: The tree does not continue the checkpoint signed last.
+    """
     uow.flush()
     connection = uow.connection
     columns = ledger_checkpoints.c
     last = connection.execute(select(columns.size, columns.note).order_by(columns.size.desc()).limit(1)).first()
     if last is not None:
-        checkpoint = verify_checkpoint(last.note, private_key.public_key())
+        checkpoint = verify_checkpoint(last.note, signed_before)
         if checkpoint.size != last.size or last.size > uow.size or root_hash(connection, last.size) != checkpoint.root_hash:
             raise IntegrityError(
                 f"the ledger does not continue its checkpoint of {last.size} entries",

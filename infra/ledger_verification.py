@@ -9,12 +9,14 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import Connection, Row, func, select
 
-from governance.checkpoint import Checkpoint, verify_checkpoint
+from governance.checkpoint import Checkpoint
 from governance.errors import IntegrityError
 from governance.ledger import parse_entry
+from governance.log_keys import handovers
 from governance.merkle import GrowingTree, leaf_hash, num_nodes
 from infra.anchors import Anchor
 from infra.database import Database
+from infra.log_keys import log_keys
 from infra.record_verification import RecordChecker
 from infra.tables import ledger_checkpoints, ledger_entries, ledger_head, ledger_nodes
 
@@ -57,13 +59,13 @@ def verify_ledger(
     """Checks the ledger and what it describes, in one snapshot of the database.
 
     Every entry's bytes are canonical and say their own index; the stored tree is the one over these bytes; each stored
-    checkpoint is signed by the log's key and is the root of the first entries; commitments hold where their text is still
-    there; the rows of runs, model versions, artifacts, media and identities say what the ledger says of them; and the
+    checkpoint is signed by the key whose turn it was and is the root of the first entries; commitments hold where their text is
+    still there; the rows of runs, model versions, artifacts, media and identities say what the ledger says of them; and the
     ledger continues every anchor, which alone shows that entries were cut off or that all was written anew.
 
     Args:
         db: The database.
-        public_key: The log's key, from a place that whoever can write the database cannot write.
+        public_key: The log's key, or one before it, from a place that whoever can write the database cannot write.
         progress: Told how far it has come.
         anchors: Signed tree heads that were kept elsewhere, verified.
 
@@ -99,6 +101,7 @@ class _Verification:
     ) -> None:
         self._connection = connection
         self._public_key = public_key
+        self._log_keys = log_keys(connection, public_key)
         self._progress = progress
         self._problems: list[str] = []
         self._tree = GrowingTree()
@@ -112,6 +115,8 @@ class _Verification:
     def run(self) -> VerifyReport:
         self._check_file()
         size = self._check_head()
+        for problem in self._log_keys.problems(self._public_key):
+            self._say(problem)
         self._check_signatures()
         self._check_entries(size)
         count = self._tree.size
@@ -129,7 +134,7 @@ class _Verification:
             num_checkpoints=self._num_checkpoints,
             problems=tuple(self._problems[:_MAX_PROBLEMS]),
             num_anchors=sum(map(len, self._anchors.values())),
-            notices=tuple(self._records.notices()),
+            notices=(*self._log_keys.notices(self._public_key), *self._records.notices()),
         )
 
     def _say(self, problem: str) -> None:
@@ -157,7 +162,7 @@ class _Verification:
         for size, note in self._connection.execute(select(columns.size, columns.note).order_by(columns.size)):
             self._num_checkpoints += 1
             try:
-                checkpoint = verify_checkpoint(str(note), self._public_key)
+                checkpoint = self._log_keys.verify(str(note))
             except IntegrityError as error:
                 self._say(f"checkpoint {size}: {error.diagnosis}")
                 continue
@@ -165,6 +170,9 @@ class _Verification:
                 self._say(f"checkpoint {size}: the note is of {checkpoint.size} entries")
                 continue
             self._checkpoints[size] = checkpoint
+        for size, checkpoint in handovers(self._log_keys.keys).items():
+            if self._checkpoints.setdefault(size, checkpoint) != checkpoint:
+                self._say(f"checkpoint {size}: it is not the one with which the log's key handed over")
 
     def _check_entries(self, size: int) -> None:
         """Checks the entries in order, up to the first that is missing, and the tree over them."""

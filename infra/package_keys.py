@@ -7,11 +7,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from sqlalchemy import Connection, select
 
-from governance.checkpoint import verify_checkpoint
 from governance.errors import IntegrityError, RefusedError
+from governance.log_keys import handovers
 from governance.platform_keys import SHOWN_DIGITS, KeyHistory, PlatformKey
 from infra.keys import Keys
 from infra.ledger import prove_entries, root_hash
+from infra.log_keys import log_keys
 from infra.model_signature import signer_of
 from infra.platform_keys import key_entries
 from infra.tables import ledger_checkpoints
@@ -36,8 +37,15 @@ def proven_history(connection: Connection, name: str, keys: Keys) -> KeyHistory:
         if len(history.keys) != 1 or history.current.public_key_pem != keys.public_path(name).read_text(encoding="utf-8"):
             raise IntegrityError(f"no signed checkpoint covers the ledger's key {name}", hint=_HINT)
         return history
-    checkpoint = verify_checkpoint(note, keys.log_public_key())
-    if root_hash(connection, checkpoint.size) != checkpoint.root_hash or any(e.index >= checkpoint.size for e in entries):
+    known = keys.log_public_key()
+    log = log_keys(connection, known)
+    for problem in log.problems(known):
+        raise IntegrityError(problem, hint=_HINT)
+    checkpoint = log.verify(note)
+    fixed = {**handovers(log.keys), checkpoint.size: checkpoint}
+    if any(root_hash(connection, size) != each.root_hash for size, each in fixed.items()) or any(
+        entry.index >= checkpoint.size for entry in entries
+    ):
         raise IntegrityError(f"the newest signed checkpoint does not cover what the ledger says of key {name}", hint=_HINT)
     prove_entries(connection, [entry.index for entry in entries], checkpoint.size)
     return history

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
-from governance.checkpoint import Checkpoint, key_name, parse_checkpoint
+from governance.checkpoint import Checkpoint, parse_checkpoint
 from governance.errors import GovernanceError, IntegrityError
+from governance.log_keys import LogKeys
 from infra.anchors import Anchor, verified_anchor
 from infra.errors import BackendUnavailableError, BadSettingError, InfraError
 from infra.home import Home
@@ -190,36 +189,36 @@ def sign_and_publish(home: Home) -> tuple[str, list[str]]:
     return note, publish(home.settings.witnesses, note)
 
 
-def ask(locations: Iterable[str], public_key: Ed25519PublicKey) -> list[Testimony]:
+def ask(locations: Iterable[str], keys: LogKeys) -> list[Testimony]:
     """Asks every witness for its checkpoints of a log.
 
     Args:
         locations: The witnesses.
-        public_key: The log's key.
+        keys: The log's keys; what an earlier one has signed still counts.
 
     Raises:
         BadSettingError: A location is no witness.
         IntegrityError: A witness keeps something under the log's name that the log's key has not signed.
     """
-    return [_asked(witness, public_key) for witness in [open_witness(location) for location in locations]]
+    return [_asked(witness, keys) for witness in [open_witness(location) for location in locations]]
 
 
-def _asked(witness: Witness, public_key: Ed25519PublicKey) -> Testimony:
+def _asked(witness: Witness, keys: LogKeys) -> Testimony:
     try:
-        names = sorted(_own(witness.names(), key_name(public_key)))
-        anchors = [_anchor(witness, name, public_key) for name in _spread(names)]
+        names = sorted(_own(witness.names(), keys.names), key=_size)
+        anchors = [_anchor(witness, name, keys) for name in _spread(names)]
     except BackendUnavailableError as error:
         return Testimony(location=witness.location, problem=error.diagnosis)
     return Testimony(location=witness.location, anchors=tuple(sorted(anchors, key=lambda anchor: anchor.size)))
 
 
-def _anchor(witness: Witness, name: str, public_key: Ed25519PublicKey) -> Anchor:
+def _anchor(witness: Witness, name: str, keys: LogKeys) -> Anchor:
     source = f"{witness.location.rstrip('/')}/{name}"
     try:
         note = witness.read(name).decode()
     except UnicodeDecodeError as error:
         raise IntegrityError(f"anchor {source} is no text") from error
-    return verified_anchor(source, note, public_key)
+    return verified_anchor(source, note, keys)
 
 
 def _name(checkpoint: Checkpoint) -> str:
@@ -227,11 +226,17 @@ def _name(checkpoint: Checkpoint) -> str:
     return f"{log}-{checkpoint.size:012d}-{checkpoint.root_hash.hex()[:16]}{_SUFFIX}"
 
 
-def _own(names: Iterable[str], log: str) -> Iterator[str]:
+def _own(names: Iterable[str], logs: Iterable[str]) -> Iterator[str]:
+    own = {log.replace("/", "-") for log in logs}
     for name in names:
         found = _NAME.fullmatch(name)
-        if found and found["log"] == log.replace("/", "-"):
+        if found and found["log"] in own:
             yield name
+
+
+def _size(name: str) -> int:
+    found = _NAME.fullmatch(name)
+    return int(found["size"]) if found else -1
 
 
 def _spread(names: list[str]) -> list[str]:

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from governance.checkpoint import Checkpoint, verify_checkpoint
+from governance.checkpoint import Checkpoint
 from governance.errors import IntegrityError
 from infra.anchors import Anchor
 from infra.database import Database
@@ -29,6 +29,7 @@ from infra.database_errors import translated_errors
 from infra.engines import BEGIN_IMMEDIATE
 from infra.keys import Keys
 from infra.ledger_verification import verify_connection, verify_ledger
+from infra.log_keys import log_keys
 from tests.ledger_stories import Story
 from tests.ledger_tampers import NoTamper, Scene, tamper
 
@@ -70,9 +71,8 @@ def search(urls: Iterator[str], keys: Keys, *, cases: int, seed: int, only: int 
     """
     outcome = Outcome()
     number = seed if only is None else only
-    public_key = keys.log_public_key()
     while outcome.tampers.total() < cases or outcome.clean < cases:
-        story = Story(next(urls), keys, number)
+        story, public_key = Story(next(urls), keys, number), keys.log_public_key()
         try:
             _tell(story, public_key, outcome, number)
             _control(story, public_key, outcome, number)
@@ -96,7 +96,7 @@ def _tell(story: Story, public_key: Ed25519PublicKey, outcome: Outcome, seed: in
 
 def _control(story: Story, public_key: Ed25519PublicKey, outcome: Outcome, seed: int) -> None:
     """Verifies the history as tampers find it, so that what finds them is not the way in which they are made."""
-    anchor = verify_checkpoint(story.notes[-1], public_key)
+    anchor = _anchor(story, public_key)
     with _undone(story.database) as connection:
         outcome.clean += 1
         if _is_found(connection, public_key, [anchor], story.database.name):
@@ -105,7 +105,7 @@ def _control(story: Story, public_key: Ed25519PublicKey, outcome: Outcome, seed:
 
 def _try(story: Story, public_key: Ed25519PublicKey, outcome: Outcome, seed: int) -> None:
     """Tries one tamper, and takes it back."""
-    anchor = verify_checkpoint(story.notes[-1], public_key)
+    anchor = _anchor(story, public_key)
     for _ in range(_TRIES):
         with _undone(story.database) as connection:
             scene = Scene(connection=connection, random=story.random, anchor=anchor, keys=story.keys)
@@ -117,6 +117,12 @@ def _try(story: Story, public_key: Ed25519PublicKey, outcome: Outcome, seed: int
             if not _is_found(connection, public_key, [anchor], story.database.name):
                 outcome.missed.append(f"seed {seed}: {kind}: {words}")
             return
+
+
+def _anchor(story: Story, public_key: Ed25519PublicKey) -> Checkpoint:
+    """Returns the checkpoint that is kept elsewhere; whoever has the first key is led to the one that signed it."""
+    with story.database.read() as connection:
+        return log_keys(connection, public_key).verify(story.notes[-1])
 
 
 def _is_found(connection: Connection, public_key: Ed25519PublicKey, anchors: Sequence[Checkpoint], name: str) -> bool:

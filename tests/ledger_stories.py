@@ -27,10 +27,11 @@ from infra.attestations import sign_statement
 from infra.database import Database
 from infra.erasure import erase
 from infra.identities import create_identity, initialise_home, list_identities, revoke_identity
-from infra.key_rotation import revoke_package_key, rotate_package_key
+from infra.key_rotation import revoke_key, rotate_package_key
 from infra.keys import PACKAGE_KEY, Keys
 from infra.ledger import sign_checkpoint
 from infra.lineage_import import import_events
+from infra.log_rotation import rotate_log_key
 from infra.mlflow_registry import MlflowRegistry
 from infra.platform_keys import key_history
 from infra.run_records import begin_run, end_run
@@ -89,7 +90,7 @@ class Story:
         return [
             self._run, self._run, self._step, self._step, self._step, self._end, self._end, self._dataset, self._register,
             self._media, self._identity, self._revoke, self._attest, self._withdraw, self._erase, self._checkpoint, self._killed,
-            self._import, self._rotate, self._revoke_key,
+            self._import, self._rotate, self._revoke_key, self._rotate_log,
         ]  # fmt: skip
 
     def _clock(self) -> datetime:
@@ -222,13 +223,16 @@ class Story:
     def _rotate(self) -> None:
         rotate_package_key(self.database, self.keys, actor=self._admin)
 
+    def _rotate_log(self) -> None:
+        self.notes.append(rotate_log_key(self.database, self.keys, actor=self._admin).note)
+
     def _revoke_key(self) -> None:
-        """Revokes a retired key, so that the current one goes on signing."""
+        """Revokes a retired package-signing key, so that the current one goes on signing."""
         with self.database.read() as connection:
             retired = [key for key in key_history(connection, PACKAGE_KEY).keys if key.state is KeyState.RETIRED]
         if retired:
             digits = self.random.choice(retired).fingerprint
-            revoke_package_key(self.database, self.keys, digits=digits, reason="it was lost", actor=self._admin)
+            revoke_key(self.database, self.keys, digits=digits, reason="it was lost", actor=self._admin)
 
     def _withdraw(self) -> None:
         dataset, items = self.random.choice(self._datasets), [self._digest() for _ in range(self.random.randint(1, 3))]

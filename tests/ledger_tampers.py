@@ -13,8 +13,9 @@ from sqlalchemy import Connection, Table
 
 from governance.canonical import canonical_json
 from governance.checkpoint import Checkpoint, sign_checkpoint
-from governance.merkle import leaf_hash, push_leaf
-from infra.keys import Keys
+from governance.merkle import fold, leaf_hash, push_leaf
+from governance.platform_keys import fingerprint_of
+from infra.keys import Keys, public_pem
 from infra.tables import metadata, schema_version
 
 # What no entry speaks of, and why.
@@ -275,6 +276,37 @@ def _forge_checkpoint(scene: Scene) -> str:
     return f"of {size} entries"
 
 
+def _forge_rotation(scene: Scene) -> str:
+    """Names an invented key as the log's next, with its own hand-over, an older one, or none, and signs on with it."""
+    entries = [row["entry"] for row in scene.rows("gs_ledger_entries")]
+    known = [json.loads(row["entry"]) for row in scene.rows("gs_ledger_entries") if row["subject"] == "key:log"]
+    before = next(entry["details"] for entry in reversed(known) if "public_key_pem" in entry["details"])
+    key = Ed25519PrivateKey.from_private_bytes(scene.random.randbytes(32))
+    pem = public_pem(key.public_key()).decode()
+    rotated = {
+        "algorithm": "ed25519",
+        "previous_sha256": before["public_key_sha256"],
+        "public_key_pem": pem,
+        "public_key_sha256": fingerprint_of(pem),
+    }
+    own = sign_checkpoint(size=len(entries) + 1, root_hash=scene.anchor.root_hash, private_key=key)
+    older = scene.random.choice(scene.rows("gs_ledger_checkpoints"))["note"]
+    handover = scene.random.choice([{"checkpoint": own}, {"checkpoint": older}, {}])
+    for action, details in (("key.rotated", rotated), ("key.activated", handover)):
+        entry = {**known[-1], "index": len(entries), "action": action, "details": details}
+        data = canonical_json(entry)
+        row = {"index": len(entries), "entry": data, "action": action, "subject": "key:log", "run_id": None}
+        scene.insert("gs_ledger_entries", row)
+        entries.append(data)
+    _rebuild(scene, entries)
+    stack: list[tuple[int, bytes]] = []
+    for index, data in enumerate(entries):
+        push_leaf(stack, index, leaf_hash(bytes(data)))
+    note = sign_checkpoint(size=len(entries), root_hash=fold([value for _, value in stack]), private_key=key)
+    scene.insert("gs_ledger_checkpoints", {"size": len(entries), "note": note, "time": "2026-01-01T00:00:00.000000Z"})
+    return f"at {len(entries)} entries"
+
+
 def _replay_signature(scene: Scene) -> str:
     """Puts the signature of one size under another, or a whole note."""
     rows = scene.rows("gs_ledger_checkpoints")
@@ -336,5 +368,6 @@ TAMPERS: Mapping[str, tuple[int, Callable[[Scene], str]]] = {
     "entries reordered": (1, _reorder_entries),
     "checkpoint forged": (1, _forge_checkpoint),
     "signature replayed": (1, _replay_signature),
+    "rotation forged": (1, _forge_rotation),
     "lineage forged": (1, _forge_lineage),
 }

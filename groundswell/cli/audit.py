@@ -108,12 +108,15 @@ def verify(invocation: Invocation, key_file: Path | None, anchor_paths: tuple[Pa
     from infra.anchors import read_anchors
     from infra.keys import read_log_public_key
     from infra.ledger_verification import verify_ledger
+    from infra.log_keys import log_keys
     from infra.witnesses import ask
 
     home = invocation.open_home()
     key = read_log_public_key(key_file) if key_file else home.keys.log_public_key()
-    testimonies = ask(home.settings.witnesses, key)
-    anchors = [*read_anchors(anchor_paths, key), *(anchor for testimony in testimonies for anchor in testimony.anchors)]
+    with home.database.read() as connection:
+        log = log_keys(connection, key)
+    testimonies = ask(home.settings.witnesses, log)
+    anchors = [*read_anchors(anchor_paths, log), *(anchor for testimony in testimonies for anchor in testimony.anchors)]
     with task_progress("verifying entries") as progress:
         report = verify_ledger(home.database, key, progress, anchors=anchors)
     away = [testimony for testimony in testimonies if testimony.problem]

@@ -203,6 +203,7 @@ def _check_backends(settings: "Settings") -> Iterator[Check]:
 
 
 def _check_witnesses(home: "Home") -> Iterator[Check]:
+    from infra.log_keys import log_keys
     from infra.witnesses import ask
 
     if not home.settings.witnesses:
@@ -212,7 +213,9 @@ def _check_witnesses(home: "Home") -> Iterator[Check]:
             found="none: nobody outside keeps the ledger's checkpoints",
             remedy="set GROUNDSWELL_WITNESSES to a folder on another disk, or an s3:// URL; see docs/OPERATIONS.md",
         )
-    for testimony in ask(home.settings.witnesses, home.keys.log_public_key()):
+    with home.database.read() as connection:
+        log = log_keys(connection, home.keys.log_public_key())
+    for testimony in ask(home.settings.witnesses, log):
         newest = f"newest checkpoint of {testimony.anchors[-1].size:,} entries" if testimony.anchors else "no checkpoint yet"
         status = "warning" if testimony.problem else "ok"
         found = testimony.problem or f"{testimony.location}, {newest}"

@@ -43,18 +43,39 @@ def list_(invocation: Invocation) -> None:
     echo_table(("key", "algorithm", "fingerprint", "since (UTC)", "state", "until (UTC)"), rows, state_column=4)
 
 
-@command.command("rotate", examples=("groundswell key rotate package-signing",))
-@click.argument("name", metavar="NAME", type=click.Choice(["package-signing"]))
+@command.command(
+    "rotate",
+    examples=(
+        "groundswell key rotate package-signing",
+        'groundswell key rotate log --compromised --reason "a break-in"',
+    ),
+)
+@click.argument("name", metavar="NAME", type=click.Choice(["package-signing", "log"]))
+@click.option("--compromised", is_flag=True, help="The log's key was stolen: revoke it, and have it sign nothing over.")
+@click.option("--reason", metavar="TEXT", help="Why, with --compromised; the ledger holds a commitment to it.")
 @pass_invocation
-def rotate(invocation: Invocation, name: str) -> None:  # noqa: ARG001 - there is one such key
-    """Make a new key NAME (package-signing) in the place of the current one; needs an admin.
+def rotate(invocation: Invocation, name: str, compromised: bool, reason: str | None) -> None:
+    """Make a new key NAME (package-signing or log) in the place of the current one; needs an admin.
 
-    What the old key has signed stays valid. Its private half is removed, its public one kept.
+    What the old key has signed stays valid. Its private half is removed, its public one kept. The log's old key signs over to the
+    new one, so that whoever has it is led there; with --compromised it does not, and they need the new one from you.
     """
     from infra.key_rotation import rotate_package_key
+    from infra.log_rotation import replace_stolen_log_key, rotate_log_key
 
+    if compromised != (reason is not None):
+        raise click.UsageError("--compromised and --reason TEXT go together")
+    if compromised and name != "log":
+        raise click.UsageError("--compromised is for the log's key; revoke a package-signing key with `groundswell key revoke`")
     home = invocation.open_home()
-    _tell(invocation, home, rotate_package_key(home.database, home.keys, actor=invocation.actor(home)))
+    actor = invocation.actor(home)
+    if name == "package-signing":
+        change = rotate_package_key(home.database, home.keys, actor=actor)
+    elif reason is not None:
+        change = replace_stolen_log_key(home.database, home.keys, reason=reason, actor=actor)
+    else:
+        change = rotate_log_key(home.database, home.keys, actor=actor)
+    _tell(invocation, home, change)
 
 
 @command.command("revoke", examples=('groundswell key revoke 1a2b3c4d5e6f7890 --reason "the backup disk was stolen"',))
@@ -62,15 +83,16 @@ def rotate(invocation: Invocation, name: str) -> None:  # noqa: ARG001 - there i
 @click.option("--reason", metavar="TEXT", required=True, help="Why; the ledger holds a commitment to it, which can be erased.")
 @pass_invocation
 def revoke(invocation: Invocation, fingerprint: str, reason: str) -> None:
-    """Revoke a package-signing key by the first digits of its FINGERPRINT; needs an admin.
+    """Revoke a key by the first digits of its FINGERPRINT; needs an admin.
 
-    What it has signed is refused from then on, until it is signed again. If it is the current key, rotate it next.
+    What a package-signing key has signed is refused from then on, until it is signed again; if it is the current one, rotate it
+    next. The log's current key is revoked by `key rotate log --compromised`.
     """
-    from infra.key_rotation import revoke_package_key
+    from infra.key_rotation import revoke_key
 
     home = invocation.open_home()
     actor = invocation.actor(home)
-    _tell(invocation, home, revoke_package_key(home.database, home.keys, digits=fingerprint, reason=reason, actor=actor))
+    _tell(invocation, home, revoke_key(home.database, home.keys, digits=fingerprint, reason=reason, actor=actor))
 
 
 def _tell(invocation: Invocation, home: "Home", change: "KeyChange") -> None:

@@ -23,6 +23,7 @@ from infra.backup.format import Header, LedgerHead, PackageHeader, Progress
 from infra.backup.rows import count_rows, read_version, reflect_tables, row_lines
 from infra.database import Clock, utc_now
 from infra.home import Home
+from infra.key_rotation import settle_rotations
 from infra.ledger import ledger_size, root_hash, sign_checkpoint
 from infra.ledger_verification import verify_connection
 from infra.locking import lock
@@ -90,6 +91,7 @@ def create_backup(
         BackendUnavailableError: The database, the object store or the file's folder cannot be used.
         OSError: The disk is full.
     """
+    settle_rotations(home.database, home.keys)
     sign_checkpoint(home.database, home.keys)
     with lock(home.keys.lock_path), writing(output) as tar:  # records and keys are of one moment
         maker = _Maker(home, tar, options, progress)

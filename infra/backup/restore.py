@@ -14,28 +14,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from sqlalchemy import Connection, select, text
 from sqlalchemy.engine import URL
 
-from governance.checkpoint import Checkpoint, key_name, verify_checkpoint
+from governance.checkpoint import Checkpoint, verify_checkpoint
 from governance.errors import BadRecordError, IntegrityError, RefusedError, UnknownSubjectError
 from governance.ledger import SYSTEM
+from governance.log_keys import LogKeys
 from infra.anchors import Anchor, check_not_older, check_same_history, read_anchors, verified_anchor
 from infra.backup import format as layout
 from infra.backup.archive import TarReader
 from infra.backup.format import Header, Progress, parse_header
 from infra.backup.members import MemberFiles, check_packages
 from infra.backup.restored_files import Staging, discard_abandoned
-from infra.backup.restored_keys import check_keys
+from infra.backup.restored_keys import check_keys, log_in_backup
 from infra.backup.restored_rows import Locations, load_rows
 from infra.backup.target import Target, filled_table, look_at_target
 from infra.database import Clock, Database, UnitOfWork, utc_now
 from infra.errors import BackendUnavailableError, HomeBusyError
 from infra.identities import find_identity_in
-from infra.keys import LOG_KEY, Keys, read_log_public_key
 from infra.ledger_verification import verify_connection
 from infra.locking import try_lock
 from infra.mlflow_client import initialise_mlflow, schema_head
@@ -115,23 +113,24 @@ def restore_backup(
         total = reader.size_bytes
         reader.verify(lambda done: progress(done, total, "verifying the file"))
         header = parse_header(reader.read(layout.HEADER))
-        public_key = _log_key(reader, settings, options.key)
+        log = log_in_backup(reader, settings, options.key)
+        public_key = log.current.public_key
         checkpoint = _checkpoint(reader, header, public_key)
         _check_revisions(header)
         check_packages(reader, header)
         target = look_at_target(settings)
         _check_empty(target, replace=options.replace)
         anchors = [
-            *read_anchors(options.anchors, public_key),
-            *_anchors_of(target, public_key, options),
-            *_witnessed(settings, public_key, options),
+            *read_anchors(options.anchors, log),
+            *_anchors_of(target, log, options),
+            *_witnessed(settings, log, options),
         ]
         older_than = check_not_older(checkpoint.size, anchors, allow_older=options.allow_older)
         restore = _Restore(reader, header, target, options, progress, clock)
         entry, replaced = restore.run(checkpoint, public_key, anchors, older_than)
     return Restored(
         header=header,
-        log=key_name(public_key),
+        log=log.current.name,
         database=target.database_name,
         engine=_engine_name(target),
         entry=entry,
@@ -277,25 +276,6 @@ def _made_again_gone(lock: Path, home: Path) -> Iterator[None]:
         raise
 
 
-def _log_key(reader: TarReader, settings: Settings, key_file: Path | None) -> Ed25519PublicKey:
-    """Returns the key of the log in a backup, which has to be the one that is known here."""
-    try:
-        key = load_pem_public_key(reader.read(f"{layout.KEYS}/public/{LOG_KEY}.pem"))
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise BadRecordError("the log's public key in the backup is no key", hint=_NOTHING) from error
-    if not isinstance(key, Ed25519PublicKey):
-        raise BadRecordError("the log's public key in the backup is no Ed25519 key", hint=_NOTHING)
-    own = Keys(settings.home / "keys").public_path(LOG_KEY)
-    for path in [*([key_file] if key_file else []), *([own] if own.exists() else [])]:
-        known = read_log_public_key(path)
-        if known.public_bytes_raw() != key.public_bytes_raw():
-            raise IntegrityError(
-                f"the backup is of {key_name(key)}, {path} is the key of {key_name(known)}",
-                hint="restore it into a home of its own: --home DIR",
-            )
-    return key
-
-
 def _checkpoint(reader: TarReader, header: Header, public_key: Ed25519PublicKey) -> Checkpoint:
     try:
         note = reader.read(layout.CHECKPOINT).decode()
@@ -341,22 +321,22 @@ def _not_empty(target: Target, rows_in: str) -> RefusedError:
     return RefusedError(f"database {target.database_name} is not empty: it {what}", hint=hint)
 
 
-def _witnessed(settings: Settings, public_key: Ed25519PublicKey, options: RestoreOptions) -> list[Anchor]:
+def _witnessed(settings: Settings, log: LogKeys, options: RestoreOptions) -> list[Anchor]:
     """Returns what the witnesses keep; one that is away could hide that the backup is too old."""
-    testimonies = ask(settings.witnesses, public_key)
+    testimonies = ask(settings.witnesses, log)
     for testimony in testimonies:
         if testimony.problem and not options.allow_older:
             raise BackendUnavailableError(testimony.problem, hint="--allow-older goes on without it")
     return [anchor for testimony in testimonies for anchor in testimony.anchors]
 
 
-def _anchors_of(target: Target, public_key: Ed25519PublicKey, options: RestoreOptions) -> list[Anchor]:
+def _anchors_of(target: Target, log: LogKeys, options: RestoreOptions) -> list[Anchor]:
     """Returns the checkpoints of the ledger that will be replaced."""
     damage = target.damage
     found = []
     for note in target.notes:
         try:
-            found.append(verified_anchor("the ledger to be replaced", note, public_key))
+            found.append(verified_anchor("the ledger to be replaced", note, log))
         except IntegrityError as error:
             damage = error.diagnosis
     if damage and not options.allow_older:

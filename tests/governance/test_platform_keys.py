@@ -87,14 +87,14 @@ def test_entries_about_other_keys_are_none_of_its_business():
 
 def test_a_key_is_found_by_the_first_digits_of_its_fingerprint():
     history = KeyHistory(NAME, [created()])
-    assert key_to_revoke(history, fingerprint_of(FIRST)[:8].upper()).public_key_pem == FIRST
+    assert key_to_revoke([history], fingerprint_of(FIRST)[:8].upper()).public_key_pem == FIRST
     with pytest.raises(BadRecordError, match="too short"):
-        key_to_revoke(history, fingerprint_of(FIRST)[:7])
-    with pytest.raises(UnknownSubjectError, match="no key package-signing"):
-        key_to_revoke(history, "0" * 64)
+        key_to_revoke([history], fingerprint_of(FIRST)[:7])
+    with pytest.raises(UnknownSubjectError, match="no key has the fingerprint"):
+        key_to_revoke([history], "0" * 64)
     history.note(revoked(FIRST, at=1))
     with pytest.raises(RefusedError, match="was revoked on"):
-        key_to_revoke(history, fingerprint_of(FIRST))
+        key_to_revoke([history], fingerprint_of(FIRST))
 
 
 @pytest.mark.parametrize("text", ["", "  ", "two\nlines", "x" * 2001])

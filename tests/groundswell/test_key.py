@@ -75,3 +75,27 @@ def test_keys_are_changed_by_admins_only(cli: Cli, home: Home) -> None:
     for arguments in (["rotate", "package-signing"], ["revoke", "0" * 16, "--reason", "because"]):
         called = cli("--home", home.path, "--as", "Ada", "key", *arguments)
         assert (called.exit_code, "takes admin" in called.stderr) == (5, True)
+
+
+def test_whoever_has_the_old_log_key_is_led_to_the_new_one(cli: Cli, home: Home, tmp_path: Path) -> None:
+    old, middle = tmp_path / "old.pem", tmp_path / "middle.pem"
+    shutil.copyfile(home.keys.public_path("log"), old)
+    assert cli("--home", home.path, "key", "rotate", "log").exit_code == 0
+    called = cli("--home", home.path, "audit", "verify", "--key", old)
+    assert called.exit_code == 0
+    assert "warning: the log's key was rotated: groundswell/" in called.stderr
+    shutil.copyfile(home.keys.public_path("log"), middle)
+    assert cli("--home", home.path, "key", "rotate", "log", "--compromised", "--reason", "a break-in").exit_code == 0
+    assert cli("--home", home.path, "audit", "verify").exit_code == 0
+    for key in (old, middle):
+        called = cli("--home", home.path, "audit", "verify", "--key", key)
+        assert called.exit_code == 4
+        assert "ask whoever runs the log for the new one" in called.stdout
+    assert keys(cli, home)[:3] == [("log", "retired"), ("log", "revoked"), ("log", "current")]
+
+
+def test_a_theft_is_of_the_logs_key_and_has_a_reason(cli: Cli, home: Home) -> None:
+    for arguments in (["log", "--compromised"], ["log", "--reason", "x"], ["package-signing", "--compromised", "--reason", "x"]):
+        called = cli("--home", home.path, "key", "rotate", *arguments)
+        assert (called.exit_code, "--compromised" in called.stderr) == (2, True)
+    assert keys(cli, home) == [("log", "current"), ("package-signing", "current")]

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,16 +17,18 @@ from governance.errors import BadRecordError, IntegrityError, RefusedError, Unkn
 from governance.identity import Role
 from governance.platform_keys import ROTATED, KeyState, rotation_details
 from infra.attestations import sign_statement
-from infra.errors import BadSettingError
+from infra.database import Database
+from infra.errors import BackendUnavailableError, BadSettingError
 from infra.home import Home
 from infra.identities import create_identity, list_identities
-from infra.key_rotation import revoke_package_key, rotate_package_key
+from infra.key_rotation import revoke_key, rotate_package_key
 from infra.keys import PACKAGE_KEY, Keys, public_pem, read_private_key
 from infra.ledger import iter_entries, sign_checkpoint, verify_ledger
 from infra.locking import lock
 from infra.mlflow_registry import MlflowRegistry
 from infra.model_package import sign_package
 from infra.model_versions import find_version, open_version
+from infra.objects.store import put_tree
 from infra.package_signing import sign_version_again
 from infra.platform_keys import key_history
 from infra.settings import Settings
@@ -49,7 +52,7 @@ home = Home.open(Settings.load(__import__("pathlib").Path(sys.argv[1])))
 rotation.rotate_package_key(home.database, home.keys, actor=first_identity(home.database))
 """
 POINTS = {
-    "staged": ("rotation._record = die", False),
+    "staged": ("rotation._own = die", False),
     "not committed": ("rotation.sign_head = lambda *a: (sign_head(*a), die())", False),
     "committed": ("keys.Keys.keep_public = die", True),
     "old key kept": ("keys.Keys.take_over = die", True),
@@ -156,6 +159,23 @@ def test_a_rotation_that_is_killed_is_finished_or_undone_by_the_next_start(home,
     again.database.close()
 
 
+def test_a_commit_whose_answer_is_lost_counts(home, admin, monkeypatch):
+    commit = Database.unit_of_work
+
+    @contextmanager
+    def unit_of_work(database):
+        with commit(database) as uow:
+            yield uow
+        raise BackendUnavailableError("the server has gone away")
+
+    monkeypatch.setattr(Database, "unit_of_work", unit_of_work)
+    with pytest.raises(BackendUnavailableError):
+        rotate_package_key(home.database, home.keys, actor=admin)
+    assert [key.state for key in history(home).keys] == [KeyState.RETIRED, KeyState.CURRENT]
+    assert signing_pem(home) == history(home).current.public_key_pem
+    assert not home.keys.staged_path(PACKAGE_KEY).exists()
+
+
 def test_a_start_waits_for_a_rotation_that_is_under_way(home):
     home.keys.stage(PACKAGE_KEY, read_private_key(home.keys.private_path(PACKAGE_KEY)))
     seen = []
@@ -175,7 +195,7 @@ def test_only_an_admin_rotates_and_revokes(home, admin):
     with pytest.raises(RefusedError, match="takes admin"):
         rotate_package_key(home.database, home.keys, actor=grace)
     with pytest.raises(RefusedError, match="takes admin"):
-        revoke_package_key(home.database, home.keys, digits=digits, reason="because", actor=grace)
+        revoke_key(home.database, home.keys, digits=digits, reason="because", actor=grace)
     assert [key.state for key in history(home).keys] == [KeyState.CURRENT]
     assert not home.keys.staged_path(PACKAGE_KEY).exists()
 
@@ -184,7 +204,7 @@ def test_what_a_revoked_key_has_signed_is_refused_until_it_is_signed_again(home,
     version = registered(home, tmp_path / "package")
     rotate_package_key(home.database, home.keys, actor=admin)
     old = history(home).keys[0]
-    revoked = revoke_package_key(home.database, home.keys, digits=old.fingerprint[:8], reason="a lost disk", actor=admin).key
+    revoked = revoke_key(home.database, home.keys, digits=old.fingerprint[:8], reason="a lost disk", actor=admin).key
     with pytest.raises(RefusedError, match=rf"key {old.fingerprint[:16]}, which was revoked on {revoked.revoked}") as caught:
         opened(home, version)
     assert "models sign" in caught.value.hint
@@ -198,9 +218,26 @@ def test_what_a_revoked_key_has_signed_is_refused_until_it_is_signed_again(home,
     assert verified(home).problems == ()
 
 
+def test_a_package_in_an_object_store_is_signed_again_there(tmp_path, s3_bucket):
+    home = Home.open(Settings.load(tmp_path / "home"))
+    admin = list_identities(home.database)[0].identity_id
+    local = registered(home, tmp_path / "package")
+    version = replace(local, location=f"s3://{s3_bucket}/package")
+    put_tree(Path(local.location), version.location)
+    assert opened(home, version)
+    fingerprint = history(home).current.fingerprint
+    rotate_package_key(home.database, home.keys, actor=admin)
+    revoke_key(home.database, home.keys, digits=fingerprint, reason="because", actor=admin)
+    with pytest.raises(RefusedError, match="was revoked on"):
+        opened(home, version)
+    sign_version_again(home, version, actor=admin)
+    assert opened(home, version).root_digest == version.root_digest
+    home.database.close()
+
+
 def test_the_reason_is_not_in_the_ledger(home, admin):
     digits = history(home).current.fingerprint
-    revoke_package_key(home.database, home.keys, digits=digits, reason="Ada lost it", actor=admin)
+    revoke_key(home.database, home.keys, digits=digits, reason="Ada lost it", actor=admin)
     assert b"Ada" not in b"".join(entry.to_bytes() for entry in iter_entries(home.database))
     with home.database.read() as connection:
         assert connection.execute(text("SELECT value FROM gs_commitments WHERE value LIKE 'Ada%'")).scalar() == "Ada lost it"
@@ -208,7 +245,7 @@ def test_the_reason_is_not_in_the_ledger(home, admin):
 
 def test_with_a_revoked_key_nothing_is_signed_before_a_rotation(home, admin, tmp_path):
     digits = history(home).current.fingerprint
-    revoke_package_key(home.database, home.keys, digits=digits, reason="because", actor=admin)
+    revoke_key(home.database, home.keys, digits=digits, reason="because", actor=admin)
     with pytest.raises(RefusedError, match="nothing is signed with it") as caught:
         _ = home.package_signing_key
     assert caught.value.hint.startswith("`groundswell key rotate package-signing`")
@@ -220,7 +257,7 @@ def test_with_a_revoked_key_nothing_is_signed_before_a_rotation(home, admin, tmp
 def test_a_statement_signed_with_a_key_that_was_revoked_before_is_found(home, admin):
     attested(home)
     digits = history(home).current.fingerprint
-    revoke_package_key(home.database, home.keys, digits=digits, reason="because", actor=admin)
+    revoke_key(home.database, home.keys, digits=digits, reason="because", actor=admin)
     assert verified(home).problems == ()
     attested(home)
     assert any("which was revoked before" in problem for problem in verified(home).problems)
@@ -278,7 +315,7 @@ def test_a_home_with_the_key_of_before_is_refused(home, admin, tmp_path):
 
 
 def test_unknown_keys_and_missing_reasons_are_refused(home, admin):
-    with pytest.raises(UnknownSubjectError, match="no key package-signing"):
-        revoke_package_key(home.database, home.keys, digits="0" * 16, reason="because", actor=admin)
+    with pytest.raises(UnknownSubjectError, match="no key has the fingerprint"):
+        revoke_key(home.database, home.keys, digits="0" * 16, reason="because", actor=admin)
     with pytest.raises(BadRecordError, match="needs a reason"):
-        revoke_package_key(home.database, home.keys, digits="0" * 16, reason=" ", actor=admin)
+        revoke_key(home.database, home.keys, digits="0" * 16, reason=" ", actor=admin)

@@ -9,6 +9,7 @@ from sqlalchemy import delete, text, update
 from governance import merkle
 from governance.checkpoint import sign_checkpoint as sign_note
 from governance.errors import IntegrityError
+from governance.log_keys import LogKeys
 from infra.database import Database
 from infra.errors import BackendUnavailableError, BadSettingError
 from infra.home import Home
@@ -36,7 +37,11 @@ def grow(home, word, *, count=5):
 
 
 def witnessed(home):
-    return [anchor for testimony in ask(home.settings.witnesses, home.keys.log_public_key()) for anchor in testimony.anchors]
+    return [
+        anchor
+        for testimony in ask(home.settings.witnesses, LogKeys.of(home.keys.log_public_key()))
+        for anchor in testimony.anchors
+    ]
 
 
 def problems(home):
@@ -120,7 +125,7 @@ def test_a_witness_that_is_away_stops_nothing_and_gets_the_next(home, tmp_path):
     (tmp_path / "file").unlink()
     grow(home, "y")
     assert sign_and_publish(both)[1] == []
-    assert [len(each.anchors) for each in ask(locations, home.keys.log_public_key())] == [1, 2]
+    assert [len(each.anchors) for each in ask(locations, LogKeys.of(home.keys.log_public_key()))] == [1, 2]
 
 
 def test_what_a_witness_keeps_is_believed_only_under_the_logs_signature(home, tmp_path):
@@ -146,7 +151,7 @@ def test_of_very_many_checkpoints_the_newest_and_an_even_selection_are_asked_for
     folder = str(tmp_path / "witness")
     for size in range(1, 1001):
         publish([folder], sign_note(size=size, root_hash=bytes(32), private_key=key))
-    (testimony,) = ask([folder], key.public_key())
+    (testimony,) = ask([folder], LogKeys.of(key.public_key()))
     sizes = [anchor.size for anchor in testimony.anchors]
     assert len(sizes) <= 200
     assert sizes[0] == 1
@@ -190,6 +195,6 @@ def test_a_bucket_that_is_away_is_told(home, s3_bucket, monkeypatch):
     key = home.keys.log_public_key()
     (line,) = publish([f"s3://{s3_bucket}/x"], sign_checkpoint(home.database, home.keys))
     assert "missed this checkpoint" in line
-    (testimony,) = ask([f"s3://{s3_bucket}/x"], key)
+    (testimony,) = ask([f"s3://{s3_bucket}/x"], LogKeys.of(key))
     assert testimony.problem
     assert testimony.anchors == ()
