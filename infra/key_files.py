@@ -5,6 +5,7 @@ import secrets
 from pathlib import Path
 
 from infra.errors import BackendUnavailableError, BadSettingError
+from infra.whole_file import sync_folder
 
 
 def read_private_file(path: Path, what: str) -> bytes:
@@ -40,7 +41,7 @@ def write_once(path: Path, data: bytes, mode: int) -> None:
             return
         finally:
             temporary.unlink()
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise BackendUnavailableError(f"{path} cannot be written: {error.strerror}") from error
 
@@ -57,7 +58,7 @@ def replace_file(path: Path, data: bytes, mode: int) -> None:
             os.replace(temporary, path)  # noqa: PTH105 - atomic on purpose
         finally:
             temporary.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise BackendUnavailableError(f"{path} cannot be written: {error.strerror}") from error
 
@@ -70,7 +71,7 @@ def move_file(source: Path, target: Path) -> None:
     """
     try:
         os.replace(source, target)  # noqa: PTH105 - atomic on purpose
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     except OSError as error:
         raise BackendUnavailableError(f"{target} cannot be written: {error.strerror}") from error
 
@@ -83,7 +84,7 @@ def remove_file(path: Path) -> None:
     """
     try:
         path.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise BackendUnavailableError(f"{path} cannot be removed: {error.strerror}") from error
 
@@ -100,11 +101,3 @@ def _written_beside(path: Path, data: bytes, mode: int) -> Path:
         temporary.unlink(missing_ok=True)
         raise
     return temporary
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
