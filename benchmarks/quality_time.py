@@ -224,12 +224,17 @@ def write_results(path: Path, document: dict[str, Any]) -> dict[str, Any]:
         for entry in document["entries"]
     ]
     earlier = read_json(path) if path.is_file() else {}
-    if all(_alike(earlier.get(name), document[name]) for name in ("dataset_digest", "classifier_digest", "bounds")):
+    if are_alike(earlier, document):
         new = {key(entry) for entry in entries}
         entries = [entry for entry in earlier["entries"] if key(entry) not in new] + entries
     found = {**document, "entries": entries}
     write_json(path, found)
     return found
+
+
+def are_alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Says whether two documents were judged alike: by the same classifier, on as many pictures of the same data."""
+    return all(_alike(one.get(name), other.get(name)) for name in ("dataset_digest", "classifier_digest", "bounds"))
 
 
 def _alike(one: Any, other: Any) -> bool:

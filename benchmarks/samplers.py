@@ -2,7 +2,7 @@
 
 One trained model, named by its folder under ``runs`` in ``--out``, is sampled by each sampler that fits its objective, with about
 as many calls of the network each time; and again with each feature cache and each interval of guidance that is asked for.
-Prints a Markdown table and writes JSON; a judgement made before is not made again.
+Prints a Markdown table and writes JSON; a judgement made before is not made again, and stands in both with those of this call.
 """
 
 import argparse
@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.command import chosen, markdown_table, run_command, write_json
+from benchmarks.command import chosen, markdown_table, read_json, run_command, write_json
 from benchmarks.fashion import Judge
 from benchmarks.quality_evaluation import Drawing, is_clipped, judge_snapshot
 from benchmarks.quality_runs import PLAN_NAME, Run, Workplace, reopen_run
-from benchmarks.quality_time import bounds_line, open_workplace, parser_of, results_document
+from benchmarks.quality_time import are_alike, bounds_line, open_workplace, parser_of, results_document
 from model_core.diffusion.guidance import Guidance
 from model_core.errors import BadDataError
 from model_core.sampling.names import SamplerName, fitting_samplers
@@ -142,16 +142,31 @@ def measure(options: argparse.Namespace) -> None:
     arms = parse_arms(options.cache_intervals, options.guidance_intervals, guidance=guidance)
     points = judge_samplers(run, samplers, arms, calls, guidance, options.samples, judge, workplace)
     entry = {"name": run.recipe.name, "seed": run.seed, "guidance_scale": guidance, "run": run.folder.name, "points": points}
-    document = results_document("samplers", [entry], options, workplace, judge)
+    document = _with_earlier(options.results, results_document("samplers", [entry], options, workplace, judge))
     write_json(options.results, document)
-    print(table(document, calls))
+    print(table(document))
 
 
-def table(document: dict[str, Any], calls: list[int]) -> str:
+def _with_earlier(path: Path, document: dict[str, Any]) -> dict[str, Any]:
+    """Adds to a document the judgements of earlier calls of the same weights that compare with it."""
+    (entry,) = document["entries"]
+    earlier = read_json(path) if path.is_file() else {}
+    kept = [
+        point
+        for other in (earlier.get("entries", []) if are_alike(earlier, document) else [])
+        for point in other["points"]
+        if all(other[name] == entry[name] for name in ("run", "guidance_scale"))
+        and (_row_of(point), point["wanted_calls"]) not in {(_row_of(new), new["wanted_calls"]) for new in entry["points"]}
+    ]
+    return {**document, "entries": [{**entry, "points": kept + entry["points"]}]}
+
+
+def table(document: dict[str, Any]) -> str:
     """Returns the results as Markdown: a row a sampler and arm, a column a number of calls, distance and accuracy in a cell."""
     points = document["entries"][0]["points"]
+    calls = sorted({point["wanted_calls"] for point in points})
     cells = {(_row_of(point), point["wanted_calls"]): f"{point['distance']:.2f} / {point['accuracy']:.3f}" for point in points}
-    rows = [[*row, *(cells[row, wanted] for wanted in calls)] for row in dict.fromkeys(map(_row_of, points))]
+    rows = [[*row, *(cells.get((row, wanted), "") for wanted in calls)] for row in dict.fromkeys(map(_row_of, points))]
     header = ["sampler", "computed", "guided", *(f"{wanted} calls" for wanted in calls)]
     return f"{markdown_table(header, rows)}\n\nDistance / accuracy. {bounds_line(document['bounds'])}"
 

@@ -57,6 +57,20 @@ def test_judges_feature_caches_and_intervals_of_guidance_beside_the_plain_sample
     assert rows == [["euler", "every call", "always"], ["euler", "1 call in 2", "always"], ["euler", "every call", "0.3 to 0.7"]]
 
 
+def test_judgements_of_an_earlier_call_stand_beside_the_new_ones(common, run, tmp_path, capsys):
+    results = ["--results", str(tmp_path / "samplers.json")]
+    assert main([*common, "--run", run, "--samplers", "euler", "--calls", "2", *results]) == 0
+    capsys.readouterr()
+    assert main([*common, "--run", run, "--samplers", "heun", "--calls", "3", *results]) == 0
+    points = json.loads((tmp_path / "samplers.json").read_text(encoding="utf-8"))["entries"][0]["points"]
+    assert [(point["sampler"], point["wanted_calls"]) for point in points] == [("euler", 2), ("heun", 3)]
+    rows = [[cell.strip() for cell in line.split("|")[4:6]] for line in capsys.readouterr().out.splitlines()[2:4]]
+    assert [[cell != "" for cell in row] for row in rows] == [[True, False], [False, True]]
+    assert main([*common, "--run", run, "--samplers", "heun", "--calls", "3", "--guidance", "2", *results]) == 0
+    points = json.loads((tmp_path / "samplers.json").read_text(encoding="utf-8"))["entries"][0]["points"]
+    assert [point["sampler"] for point in points] == ["heun"]
+
+
 def test_a_plain_drawing_is_named_as_before_there_were_caches_and_intervals():
     drawing = Drawing(sampler="euler", num_steps=2, guidance_scale=1.5, num_pictures=4)
     assert set(drawing.to_dict()) == {"sampler", "num_steps", "num_calls", "guidance_scale", "num_pictures", "seed"}
