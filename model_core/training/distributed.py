@@ -140,6 +140,8 @@ def joined_processes(
             timeout=timedelta(seconds=timeout_s),
         )
     except (RuntimeError, ValueError) as error:
+        # torch names groups by a count that goes on; in the next meeting this process would wait under another name than others.
+        dist.distributed_c10d._world.group_count = 0  # noqa: SLF001 - only a group that came to be is taken back by torch
         raise WorkerLostError(
             f"the processes of this run did not meet: {_first_line(error)}", hint="start it with torchrun, or as one process"
         ) from error

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from model_core.errors import BadModelError, ModelCoreError
+from model_core.training.distributed import WorkerLostError, joined_processes
 from model_core.training.loop import train
 from model_core.training.throughput import measured_matmul_peak
 from model_core.training.workers import train_in_processes
@@ -57,6 +58,14 @@ def test_processes_train_what_one_trains_and_only_this_one_tells(tmp_path, laten
     assert [progress.step for progress in told] == list(range(1, TRAINING.num_steps + 1))
     assert all(progress.share_of_peak for progress in told)
     assert [path.name for path in (tmp_path / "together").glob("meeting-*")] == []
+
+
+@pytest.mark.slow
+def test_a_meeting_to_which_nobody_came_leaves_the_next_as_it_is(tmp_path, latents):
+    place = {"rank": 0, "world_size": 2, "init_method": (tmp_path / "meet").as_uri(), "timeout_s": 0.5}
+    with pytest.raises(WorkerLostError, match="did not meet"), joined_processes(torch.device("cpu"), **place):
+        pass
+    assert len(_train(latents, tmp_path / "scratch").losses) == TRAINING.num_steps
 
 
 @pytest.mark.slow
