@@ -120,24 +120,6 @@ def extend(size: int, leaf_hashes: Sequence[bytes], nodes: NodeReader) -> dict[C
     return {(level, (size >> level) + i): value for level, row in enumerate(levels) for i, value in enumerate(row)}
 
 
-def push_leaf(stack: list[tuple[int, bytes]], index: int, leaf: bytes) -> dict[Coordinate, bytes]:
-    """Adds a leaf to a stack of peaks and returns the subtrees that it completes.
-
-    Args:
-        stack: Level and hash of the complete subtrees that cover ``[0, index)``, left to right; changed in place.
-        index: The leaf's index.
-        leaf: The leaf's hash.
-    """
-    level, current = 0, leaf
-    added = {(0, index): leaf}
-    while stack and stack[-1][0] == level:
-        current = node_hash(stack.pop()[1], current)
-        level += 1
-        added[level, index >> level] = current
-    stack.append((level, current))
-    return added
-
-
 def fold(peaks: Sequence[bytes]) -> bytes:
     """Returns the root over complete subtrees that stand left to right; of none, the root of the empty tree."""
     if not peaks:

@@ -33,17 +33,16 @@ def write_once(path: Path, data: bytes, mode: int) -> None:
     Raises:
         BackendUnavailableError: The folder cannot be written.
     """
+    temporary = _written_beside(path, data, mode)
     try:
-        temporary = _written_beside(path, data, mode)
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            return
-        finally:
-            temporary.unlink()
+        os.link(temporary, path)
         sync_folder(path.parent)
+    except FileExistsError:
+        return
     except OSError as error:
         raise BackendUnavailableError(f"{path} cannot be written: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def replace_file(path: Path, data: bytes, mode: int) -> None:
@@ -52,15 +51,11 @@ def replace_file(path: Path, data: bytes, mode: int) -> None:
     Raises:
         BackendUnavailableError: The folder cannot be written.
     """
+    temporary = _written_beside(path, data, mode)
     try:
-        temporary = _written_beside(path, data, mode)
-        try:
-            os.replace(temporary, path)  # noqa: PTH105 - atomic on purpose
-        finally:
-            temporary.unlink(missing_ok=True)
-        sync_folder(path.parent)
-    except OSError as error:
-        raise BackendUnavailableError(f"{path} cannot be written: {error.strerror}") from error
+        move_file(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def move_file(source: Path, target: Path) -> None:
@@ -91,13 +86,15 @@ def remove_file(path: Path) -> None:
 
 def _written_beside(path: Path, data: bytes, mode: int) -> Path:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise BackendUnavailableError(f"{path} cannot be written: {error.strerror}") from error
         raise
     return temporary

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select
 from governance.errors import GovernanceError, IntegrityError
 from governance.ledger import parse_entry
 from governance.lineage_report.model import LedgerLine, LedgerStatus
-from governance.merkle import fold, leaf_hash, push_leaf
+from governance.merkle import GrowingTree, leaf_hash
 from infra.database import Database
 from infra.errors import InfraError
 from infra.keys import LOG_KEY, Keys
@@ -78,18 +78,16 @@ def verified(db: Database, status: LedgerStatus, *, home: Path) -> LedgerStatus:
 
 def _recompute(connection: Connection, size: int) -> tuple[bytes, str | None]:
     """Returns the root over all entries' bytes, and the time of the last."""
-    peaks: list[tuple[int, bytes]] = []
-    count, data = 0, b""
+    tree, data = GrowingTree(), b""
     columns = ledger_entries.c
     for index, entry in connection.execute(select(columns.index, columns.entry).order_by(columns.index)):
-        if index != count or not isinstance(entry, bytes | memoryview):
-            raise IntegrityError(f"entry {count} of the ledger is missing or damaged")
+        if index != tree.size or not isinstance(entry, bytes | memoryview):
+            raise IntegrityError(f"entry {tree.size} of the ledger is missing or damaged")
         data = bytes(entry)
-        push_leaf(peaks, count, leaf_hash(data))
-        count += 1
-    if count != size:
-        raise IntegrityError(f"the ledger's head says {size:,} entries, there are {count:,}")
-    return fold([value for _, value in peaks]), parse_entry(data).time if count else None
+        tree.append([leaf_hash(data)])
+    if tree.size != size:
+        raise IntegrityError(f"the ledger's head says {size:,} entries, there are {tree.size:,}")
+    return tree.root(), parse_entry(data).time if size else None
 
 
 def _lines(connection: Connection, subjects: Collection[str]) -> tuple[LedgerLine, ...]:

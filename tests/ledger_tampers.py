@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Table
 
 from governance.canonical import canonical_json
 from governance.checkpoint import Checkpoint, sign_checkpoint
-from governance.merkle import fold, leaf_hash, push_leaf
+from governance.merkle import GrowingTree, MemoryNodes, extend, leaf_hash
 from governance.platform_keys import fingerprint_of
 from infra.keys import Keys, public_pem
 from infra.tables import metadata, schema_version
@@ -254,10 +254,9 @@ def _reorder_entries(scene: Scene) -> str:
 
 def _rebuild(scene: Scene, entries: list[bytes]) -> None:
     scene.connection.exec_driver_sql("DELETE FROM gs_ledger_nodes")
-    stack: list[tuple[int, bytes]] = []
-    for index, data in enumerate(entries):
-        for (level, position), value in push_leaf(stack, index, leaf_hash(bytes(data))).items():
-            scene.insert("gs_ledger_nodes", {"level": level, "position": position, "hash": value})
+    leaves = [leaf_hash(bytes(data)) for data in entries]
+    for (level, position), value in extend(0, leaves, MemoryNodes()).items():
+        scene.insert("gs_ledger_nodes", {"level": level, "position": position, "hash": value})
     scene.execute("UPDATE gs_ledger_head SET size = ?", len(entries))
 
 
@@ -299,10 +298,9 @@ def _forge_rotation(scene: Scene) -> str:
         scene.insert("gs_ledger_entries", row)
         entries.append(data)
     _rebuild(scene, entries)
-    stack: list[tuple[int, bytes]] = []
-    for index, data in enumerate(entries):
-        push_leaf(stack, index, leaf_hash(bytes(data)))
-    note = sign_checkpoint(size=len(entries), root_hash=fold([value for _, value in stack]), private_key=key)
+    tree = GrowingTree()
+    tree.append([leaf_hash(bytes(data)) for data in entries])
+    note = sign_checkpoint(size=tree.size, root_hash=tree.root(), private_key=key)
     scene.insert("gs_ledger_checkpoints", {"size": len(entries), "note": note, "time": "2026-01-01T00:00:00.000000Z"})
     return f"at {len(entries)} entries"
 

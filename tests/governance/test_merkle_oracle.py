@@ -53,10 +53,11 @@ def test_consistency_proofs_agree_for_every_size_to_300(ours, theirs):
 def test_roots_and_proofs_agree_at_random_sizes_to_a_million():
     leaves = [merkle.leaf_hash(entry(index)) for index in range(LARGE)]
     tree = LeafTree(leaves)
-    nodes, stack = MemoryNodes(), []
-    for index, leaf in enumerate(leaves):
-        nodes.update(merkle.push_leaf(stack, index, leaf))
-    chosen = random.Random(6962)
+    nodes, chosen, size = MemoryNodes(), random.Random(6962), 0
+    while size < LARGE:
+        added = leaves[size : size + chosen.choice([1, 2, 100, 4096])]
+        nodes.update(merkle.extend(size, added, nodes))
+        size += len(added)
     for size in [LARGE, 1 << 19, (1 << 19) + 1, *(chosen.randint(1, LARGE) for _ in range(30))]:
         assert merkle.root_hash(size, nodes) == tree.get_state(size)
         index = chosen.randrange(size)

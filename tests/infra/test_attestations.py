@@ -11,13 +11,11 @@ from governance.dsse import key_id
 from governance.lineage import ArtifactRef, StepIdentity, run_event
 from governance.lineage_report.html import render_html
 from infra.attestations import statements_about
-from infra.home import Home
 from infra.ledger import iter_entries, verify_ledger
 from infra.lineage import record_event
 from infra.lineage_report import build_report
 from infra.run_records import begin_run, end_run
 from infra.runs import StepError
-from infra.settings import Settings
 from infra.tables import attestations, model_versions, steps
 
 RUN = "00000000-0000-4000-8000-000000000001"
@@ -33,14 +31,6 @@ RECORD = {
     "code_digest": "2" * 64,
     "environment": {"lock_digest": "3" * 64, "host": "adas-laptop"},
 }
-
-
-@pytest.fixture
-def home(database_url, tmp_path, monkeypatch):
-    monkeypatch.setenv("GROUNDSWELL_DATABASE_URL", database_url)
-    home = Home.open(Settings.load(tmp_path / "home"))
-    yield home
-    home.database.close()
 
 
 def run(home, run_id=RUN, *, status="completed", step_status="completed", error=None):

@@ -60,19 +60,6 @@ POINTS = {
 }
 
 
-@pytest.fixture
-def home(database_url, tmp_path, monkeypatch):
-    monkeypatch.setenv("GROUNDSWELL_DATABASE_URL", database_url)
-    home = Home.open(Settings.load(tmp_path / "home"))
-    yield home
-    home.database.close()
-
-
-@pytest.fixture
-def admin(home):
-    return list_identities(home.database)[0].identity_id
-
-
 def registered(home, folder, *, version=1, weight=0.5):
     """A version as its registration leaves it, and the head signed after it."""
     package = sign_package(make_package(folder, weight=weight), home.package_signing_key)

@@ -20,7 +20,7 @@ from infra.anchors import read_anchors
 from infra.bundle import export_bundle
 from infra.errors import BackendUnavailableError, BadSettingError
 from infra.home import Home
-from infra.identities import create_identity, list_identities
+from infra.identities import create_identity
 from infra.key_rotation import revoke_key
 from infra.keys import LOG_KEY, Keys, public_pem, read_log_public_key
 from infra.ledger import iter_entries, root_hash, verify_ledger
@@ -28,7 +28,6 @@ from infra.ledger import sign_checkpoint as sign_ledger
 from infra.log_keys import log_keys
 from infra.log_rotation import replace_stolen_log_key, rotate_log_key
 from infra.platform_keys import key_history
-from infra.settings import Settings
 from infra.tables import artifacts, ledger_checkpoints
 from infra.witnesses import ask, publish
 from tests.backups import back_up, restore, settings_of
@@ -57,19 +56,6 @@ POINTS = {
     "old key kept": ("keys.Keys.take_over = die", True),
     "public key replaced": ("keys.move_file = die", True),
 }
-
-
-@pytest.fixture
-def home(database_url, tmp_path, monkeypatch):
-    monkeypatch.setenv("GROUNDSWELL_DATABASE_URL", database_url)
-    home = Home.open(Settings.load(tmp_path / "home"))
-    yield home
-    home.database.close()
-
-
-@pytest.fixture
-def admin(home):
-    return list_identities(home.database)[0].identity_id
 
 
 @pytest.fixture
