@@ -21,7 +21,7 @@ class Config(SamplingOptions):
         seed: Seed of the samples (one more each picture), of the resampling and of the noise reference.
         feature_size: Side in pixels to which pictures are resized before the feature extractor.
         max_real: Most pictures used of either split, chosen by seed.
-        num_resamples: Resamples behind each interval.
+        num_resamples: Resamples behind each interval, and replicates kept for comparing models (1,000 at most).
         device: Where samples are drawn and features taken: `cpu`, `cuda`, or `auto` for a GPU where there is one.
         category_accuracy: Whether to judge the categories of samples; needs a dataset with two labels or more.
     """

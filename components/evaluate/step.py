@@ -1,6 +1,7 @@
 """The step `evaluate`: draws samples for the holdout's conditions and measures them against real pictures."""
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from components.evaluate.config import Config
+from components.evaluate.holdout import holdout_digest
 from components.evaluate.samples import Conditions, Pictures, SamplingPlan, draw_samples, holdout_conditions, plan_sampling
 from components.ports import Ports, StepReport
 from model_core.data.dataset import Dataset
@@ -26,6 +28,7 @@ _MIN_HOLDOUT = 4
 _CARDS_A_LABEL = 12
 _WORST_PAIRS = 12
 _FEATURE_BATCH = 8
+_NUMBERS = re.compile(r"\[\s*\n[\s\d.eE+,-]*\]")  # within a JSON string there is no line break
 
 
 def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path], ports: Ports) -> StepReport:
@@ -81,6 +84,9 @@ def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path],
         num_resamples=config.num_resamples,
     )
     document = report_document(assessment, samples, train, holdout) | _context(config, plan, dataset, extractor)
+    document["resamples"]["holdout"] = holdout_digest(
+        dataset, pictures=rows["holdout"], conditions=conditions.rows.tolist(), extractor=extractor.digest
+    )
     _write_outputs(outputs["evaluation"], document, assessment, dataset, samples, train, holdout)
     ports.progress.update(1, 1, "evaluation written")
     metrics = assessment.metrics()
@@ -149,6 +155,7 @@ def _real_set(dataset: Dataset, rows: Sequence[int], split: str, measure: _Measu
         labels=_label_indices(dataset, rows),
         captions=[dataset.columns["caption"][row] for row in rows],
         names=[dataset.columns["sha256"][row] for row in rows],
+        conditions=np.asarray(rows, dtype=np.int64),
     )
 
 
@@ -199,6 +206,7 @@ def _write_outputs(
     holdout: PictureSet,
 ) -> None:
     text = json.dumps(document, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+    text = _NUMBERS.sub(lambda numbers: " ".join(numbers[0].split()), text)  # a list of numbers on one line
     (folder / "report.json").write_text(text + "\n", encoding="utf-8")
     save_png(draw_sections(_sample_sections(dataset, samples), columns=5), folder / "samples.png")
     save_png(draw_sections([_memorisation_section(assessment, samples, train, holdout)], columns=3), folder / "memorisation.png")

@@ -13,11 +13,12 @@ from jaxtyping import Float, Int, UInt8
 from model_core.errors import BadDataError
 from model_core.evaluation.frechet import MIN_PICTURES, FrechetDistance, frechet_of_features
 from model_core.evaluation.intervals import Interval, bootstrap_mean
-from model_core.evaluation.kid import kernel_inception_distance
+from model_core.evaluation.kid import kernel_inception_distance, resampled_kid
 from model_core.evaluation.manifold import DENSITY_NEIGHBOURS, PRECISION_NEIGHBOURS, ManifoldScores, manifold_scores
 from model_core.evaluation.manifold import MIN_PICTURES as MIN_MANIFOLD
 from model_core.evaluation.memorisation import MemorisationResult, check_memorisation
 from model_core.evaluation.probe import chance_accuracy, confusion_counts, train_probe
+from model_core.evaluation.resampling import MAX_RESAMPLES, Resamples, joint_rows, resampled_means, row_weights
 
 Figure = TypeVar("Figure")
 
@@ -32,7 +33,7 @@ class PictureSet:
         labels: Their label indices, or -1; for samples, the label asked for.
         captions: Their captions; for samples, the caption asked for.
         names: What to call each: a SHA-256 for real pictures, the seed for samples.
-        conditions: For samples, which holdout condition each was drawn for.
+        conditions: The row of the dataset whose picture each is, or, for samples, whose description it was drawn for.
     """
 
     images: UInt8[np.ndarray, "n height width 3"]
@@ -56,6 +57,8 @@ class CategoryResult:
         chance: What a model reaches that draws one category whatever it is asked for.
         by_label: Samples' accuracy by label index, for labels that were asked for.
         confusion: Samples by label asked for (row) and seen (column).
+        asked: The samples that were asked for a label.
+        correct: For each of these 1 where it shows that label, else 0.
     """
 
     samples: Interval
@@ -63,6 +66,8 @@ class CategoryResult:
     chance: float
     by_label: Mapping[int, Interval]
     confusion: Int[np.ndarray, "labels labels"]
+    asked: Int[np.ndarray, " asked"]
+    correct: Float[np.ndarray, " asked"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,12 +97,14 @@ class Assessment:
         fd_effnet_lite0: Fréchet distance; a headline figure only where every side is large enough.
         manifold: Precision, recall, density and coverage, where there are enough pictures.
         memorisation: The memorisation check.
+        resamples: Replicates of the figures by which models are held against each other.
     """
 
     kid: Interval
     kid_real: Interval
     kid_noise: Interval
     memorisation: MemorisationResult
+    resamples: Resamples
     category: CategoryResult | None = None
     fd_effnet_lite0: Compared[FrechetDistance] | None = None
     manifold: Compared[ManifoldScores] | None = None
@@ -147,19 +154,22 @@ def assess(
     """
     alike = train.features[_choose_as_many(train, samples, seed)]
     sides = {"samples": samples.features, "real": alike, "noise": noise_features}
+    memorisation = check_memorisation(
+        sample_features=samples.features,
+        train_features=train.features,
+        holdout_features=holdout.features,
+        sample_images=samples.images,
+        train_images=train.images,
+        holdout_images=holdout.images,
+    )
+    category = _judge_categories(samples, train, holdout, len(labels), seed, num_resamples) if category_accuracy else None
     return Assessment(
         kid=kernel_inception_distance(samples.features, holdout.features, seed=seed, groups_x=samples.conditions),
         kid_real=kernel_inception_distance(train.features, holdout.features, seed=seed),
         kid_noise=kernel_inception_distance(noise_features, holdout.features, seed=seed),
-        memorisation=check_memorisation(
-            sample_features=samples.features,
-            train_features=train.features,
-            holdout_features=holdout.features,
-            sample_images=samples.images,
-            train_images=train.images,
-            holdout_images=holdout.images,
-        ),
-        category=_judge_categories(samples, train, holdout, len(labels), seed, num_resamples) if category_accuracy else None,
+        memorisation=memorisation,
+        resamples=_resample(samples, holdout, memorisation, category, seed=seed, num=min(num_resamples, MAX_RESAMPLES)),
+        category=category,
         fd_effnet_lite0=Compared(**{side: frechet_of_features(found, holdout.features) for side, found in sides.items()}),
         manifold=Compared(**{side: manifold_scores(found, holdout.features) for side, found in sides.items()})
         if min(len(holdout), *map(len, sides.values())) >= MIN_MANIFOLD
@@ -200,7 +210,30 @@ def _judge_categories(
         chance=chance_accuracy(samples.labels[asked]),
         by_label={int(label): interval(samples.labels[asked] == label) for label in np.unique(samples.labels[asked])},
         confusion=confusion_counts(samples.labels[asked], judged, num_labels=num_labels),
+        asked=asked,
+        correct=correct,
     )
+
+
+def _resample(
+    samples: PictureSet,
+    holdout: PictureSet,
+    memorisation: MemorisationResult,
+    category: CategoryResult | None,
+    *,
+    seed: int,
+    num: int,
+) -> Resamples:
+    conditions = samples.conditions if samples.conditions is not None else np.arange(len(samples))
+    rows, rows_holdout, num_rows = joint_rows(conditions, holdout.conditions, len(holdout))
+    weights = row_weights(num_rows, seed=seed, num=num)
+    metrics = {
+        "kid": resampled_kid(samples.features, holdout.features, rows_x=rows, rows_y=rows_holdout, weights=weights),
+        "memorised_share": resampled_means(memorisation.flagged.astype(np.float64), rows, weights),
+    }
+    if category:
+        metrics["category_accuracy"] = resampled_means(category.correct, rows[category.asked], weights)
+    return Resamples(seed=seed, num=num, metrics=metrics)
 
 
 def report_document(assessment: Assessment, samples: PictureSet, train: PictureSet, holdout: PictureSet) -> dict[str, Any]:
@@ -235,6 +268,11 @@ def report_document(assessment: Assessment, samples: PictureSet, train: PictureS
         "category_accuracy": None,
         "fd_effnet_lite0": _frechet_document(assessment.fd_effnet_lite0),
         "manifold": _manifold_document(assessment.manifold),
+        "resamples": {
+            "seed": assessment.resamples.seed,
+            "num": assessment.resamples.num,
+            "metrics": {name: [rounded(value) for value in found] for name, found in assessment.resamples.metrics.items()},
+        },
     }
     if assessment.category:
         category = assessment.category

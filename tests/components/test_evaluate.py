@@ -19,6 +19,7 @@ from components.evaluate.step import run
 from components.ports import Ports
 from governance.digest import file_digests, tree_digest
 from governance.errors import IntegrityError
+from governance.promotion.non_inferiority import NotComparableError, compare
 from model_core.data.dataset import Dataset, DatasetInfo
 from model_core.data.manifest import Row, write_manifest
 from model_core.errors import BadDataError, BadModelError
@@ -52,10 +53,10 @@ def picture(label, number):
     return pixels
 
 
-def make_dataset(folder, *, labels=("cold", "hot"), num_train=16, num_holdout=6):
+def make_dataset(folder, *, labels=("cold", "hot"), num_train=16, num_holdout=6, first=0):
     (folder / "shards").mkdir(parents=True)
     shard, rows = b"", []
-    for number in range(num_train + num_holdout):
+    for number in range(first, first + num_train + num_holdout):
         label = labels[number % len(labels)]
         buffer = io.BytesIO()
         Image.fromarray(picture(label, number)).save(buffer, "PNG")
@@ -71,7 +72,7 @@ def make_dataset(folder, *, labels=("cold", "hot"), num_train=16, num_holdout=6)
                 height=SIZE,
                 label=label,
                 caption=f"<b>{label} {number}</b>",
-                split="train" if number < num_train else "holdout",
+                split="train" if number < first + num_train else "holdout",
                 licence="CC0-1.0",
                 source="test",
             )
@@ -230,6 +231,47 @@ def test_evaluation_reports_figures_with_their_bounds(world):
     for paths in report.artifacts.values():
         assert all((world.root / "evaluation" / path).is_file() for path in paths)
     assert "&lt;b&gt;" in (world.root / "evaluation" / "report.html").read_text()
+
+
+def evaluation(world, name="evaluation"):
+    return json.loads((world.root / name / "report.json").read_text())
+
+
+def test_two_models_judged_on_one_holdout_are_compared_in_pairs_and_on_another_not_at_all(world):
+    world.run()
+    world.forget_samples()
+    world.stand_in.draw = lambda label, seed: picture("hot", 3000 + seed)
+    world.run(output="other")
+    better, worse = evaluation(world), evaluation(world, "other")
+    found = compare(worse, better, "category_accuracy", better="higher", margin=0.1, confidence=0.9)
+    assert not found.non_inferior
+    assert found.difference == pytest.approx(-0.5)
+    assert compare(better, worse, "category_accuracy", better="higher", margin=0.0, confidence=0.9).non_inferior
+    assert compare(better, better, "kid", better="lower", margin=0.0, confidence=0.9).difference == 0
+    world.forget_samples()
+    world.run(CONFIG.model_copy(update={"feature_size": 64}), output="other eye")
+    with pytest.raises(NotComparableError, match="different holdouts"):
+        compare(evaluation(world, "other eye"), better, "kid", better="lower", margin=0.0, confidence=0.9)
+
+
+def test_the_holdout_is_known_again_among_other_training_pictures_but_not_when_it_changed(world):
+    world.run()
+    holdout = evaluation(world)["resamples"]["holdout"]
+    for output, options, is_same in (
+        ("less training", {"num_train": 15, "first": 1}, True),
+        ("less holdout", {"num_holdout": 5}, False),
+    ):
+        world.forget_samples()
+        world.redo_dataset(**options)
+        world.run(output=output)
+        assert (evaluation(world, output)["resamples"]["holdout"] == holdout) is is_same
+
+
+def test_lists_of_numbers_take_one_line_each(world):
+    world.run()
+    text = (world.root / "evaluation" / "report.json").read_text()
+    assert len(text.splitlines()) < 400
+    assert len(evaluation(world)["resamples"]["metrics"]["kid"]) == 100
 
 
 def test_options_of_sampling_are_the_configurations_or_else_the_models_and_stand_in_the_report(world):

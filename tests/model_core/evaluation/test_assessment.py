@@ -112,6 +112,36 @@ def test_old_names_stay():
     assert {"train_sha256", "train_distance", "holdout_distance", "ratio", "space"} <= set(document["memorisation"]["worst"][0])
 
 
+def test_replicates_of_each_judged_figure_lie_around_it():
+    train, holdout = picture_set(80, 1), replace(picture_set(40, 2), conditions=np.arange(40))
+    samples = drawn_again(picture_set(40, 0, shift=0.5), 3)
+    found = judge(samples, train, holdout, category_accuracy=True, num_resamples=400)
+    document = report_document(found, samples, train, holdout)
+    resamples = document["resamples"]
+    assert (resamples["seed"], resamples["num"]) == (0, 400)
+    assert set(resamples["metrics"]) == {"kid", "category_accuracy", "memorised_share"}
+    for name, replicates in resamples["metrics"].items():
+        assert len(replicates) == 400
+        assert np.mean(replicates) == pytest.approx(document["metrics"][name], abs=0.2 * np.std(replicates) + 1e-9), name
+    accuracy = resamples["metrics"]["category_accuracy"]
+    ends = [document["metrics"][f"category_accuracy_{end}"] for end in ("low", "high")]
+    assert np.percentile(accuracy, [2.5, 97.5]) == pytest.approx(ends, abs=0.03)  # the ordinary bootstrap says the same
+
+
+def test_replicates_of_another_model_are_of_the_same_rows():
+    train, holdout = picture_set(80, 1), replace(picture_set(40, 2), conditions=np.arange(40))
+    often, shifted = drawn_again(picture_set(40, 0), 3), drawn_again(picture_set(40, 0, shift=0.05), 3)
+    found = [judge(samples, train, holdout).resamples.metrics["kid"] for samples in (often, shifted)]
+    assert np.corrcoef(found)[0, 1] > 0.95
+    assert np.std(found[0] - found[1]) < 0.3 * np.std(found[0])
+
+
+def test_replicates_are_no_more_than_percentiles_need():
+    sets = picture_set(30, 0), picture_set(80, 1), picture_set(40, 2)
+    assert judge(*sets, num_resamples=1200).resamples.num == 1000
+    assert set(judge(*sets).resamples.metrics) == {"kid", "memorised_share"}
+
+
 def test_the_same_input_gives_the_same_report():
     sets = picture_set(30, 0), picture_set(80, 1), picture_set(40, 2)
     assert report_document(judge(*sets), *sets) == report_document(judge(*sets), *sets)
