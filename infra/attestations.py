@@ -14,6 +14,7 @@ from governance import dsse
 from governance.canonical import canonical_digest, canonical_json, canonical_text
 from governance.checkpoint import key_name
 from governance.errors import IntegrityError
+from governance.ledger import SYSTEM
 from governance.provenance import MadeBy, Making, parse_provenance, provenance_statement
 from infra.database import UnitOfWork
 from infra.keys import PACKAGE_KEY, Keys, public_pem
@@ -54,20 +55,37 @@ def attest_run(uow: UnitOfWork, keys: Keys, run: RunRow, steps: list[StepRow]) -
         return None
     statement = provenance_statement(_making(run, steps, registering, builder=key_name(keys.log_public_key()), ended=uow.time))
     envelope = sign_statement(statement, keys.private_path(PACKAGE_KEY))
+    return record_statement(uow, envelope, kind=PROVENANCE, subject=subject, signer=PACKAGE_KEY, run_id=run.run_id)
+
+
+def record_statement(
+    uow: UnitOfWork, envelope: str, *, kind: str, subject: str, signer: str, run_id: str | None = None, actor: str = SYSTEM
+) -> str:
+    """Records a signed statement with its ledger entry, and returns its digest.
+
+    Args:
+        uow: An open unit of work.
+        envelope: The statement in its envelope.
+        kind: ``provenance`` or ``approval``.
+        subject: What it is about.
+        signer: The name of the key: ``package-signing``, or an identity's id.
+        run_id: The run that it belongs to.
+        actor: The identity that records it.
+    """
     digest = hashlib.sha256(envelope.encode()).hexdigest()
     uow.connection.execute(
         attestations.insert().values(
             digest=digest,
-            kind=PROVENANCE,
+            kind=kind,
             subject=subject,
-            run_id=run.run_id,
-            signer=PACKAGE_KEY,
+            run_id=run_id,
+            signer=signer,
             envelope=envelope,
             created=uow.time,
         )
     )
-    details = {"kind": PROVENANCE, "subject": subject, "signer": PACKAGE_KEY, "envelope_digest": digest}
-    uow.append("attestation.signed", f"attestation:{digest}", details, run_id=run.run_id)
+    details = {"kind": kind, "subject": subject, "signer": signer, "envelope_digest": digest}
+    uow.append("attestation.signed", f"attestation:{digest}", details, actor=actor, run_id=run_id)
     return digest
 
 
@@ -77,7 +95,11 @@ def sign_statement(statement: Mapping[str, Any], private_key_pem: Path) -> str:
     Raises:
         BadSettingError: The key cannot be used.
     """
-    key = load_private_key(private_key_pem)
+    return sign_with(statement, load_private_key(private_key_pem))
+
+
+def sign_with(statement: Mapping[str, Any], key: ec.EllipticCurvePrivateKey) -> str:
+    """Returns a statement in an envelope that a key has signed, canonical JSON."""
     payload = canonical_json(dict(statement), floats=True)
     signature = key.sign(dsse.pre_authentication_encoding(dsse.PAYLOAD_TYPE, payload), ec.ECDSA(hashes.SHA256()))
     return canonical_text(

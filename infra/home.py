@@ -16,6 +16,7 @@ from infra.errors import BackendUnavailableError, BadSettingError
 from infra.identities import initialise_home
 from infra.keys import LOG_KEY, PACKAGE_KEY, Keys
 from infra.mlflow_client import is_server, other_database
+from infra.promotion.guards import install_guards
 from infra.settings import Settings, child_environment, user_name
 from infra.tables import ledger_entries
 
@@ -40,12 +41,13 @@ class Home:
     keys: Keys
 
     @classmethod
-    def open(cls, settings: Settings, *, create: bool = True) -> "Home":
+    def open(cls, settings: Settings, *, create: bool = True, keep_guards: bool = True) -> "Home":
         """Opens a home, after making what it lacks.
 
         Args:
             settings: Where it is.
             create: Whether to make a home where there is none.
+            keep_guards: Whether to put back triggers around MLflow's aliases that are missing; not where somebody is to be told.
 
         Raises:
             BadSettingError: There is no home, and none is to be made; or its keys are not those of its database.
@@ -71,6 +73,8 @@ class Home:
             keys = Keys.create(path / "keys")
             initialise_home(database, keys, admin_name=user_name())
             _check_keys(database, path / "keys")  # another host may have made its home on the same new database
+            if keep_guards:
+                install_guards(database)
         except BaseException:
             database.close()
             raise

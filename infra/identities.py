@@ -106,6 +106,11 @@ def list_identities(database: Database) -> list[Identity]:
         return _select(connection)
 
 
+def list_identities_in(connection: Connection) -> list[Identity]:
+    """Returns every identity, as an open transaction sees it."""
+    return _select(connection)
+
+
 def get_identity(connection: Connection, identity_id: str) -> Identity:
     """Returns the identity with an id.
 

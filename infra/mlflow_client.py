@@ -24,6 +24,7 @@ from infra.engines import make_engine, parse_url, shown_name
 from infra.errors import BackendUnavailableError, InfraError
 from infra.locking import lock
 from infra.mlflow_errors import REQUEST_BOUNDS, unavailable
+from infra.promotion.guards import install_guards
 from infra.settings import without_password
 
 if TYPE_CHECKING:
@@ -97,6 +98,8 @@ def connect(tracking_uri: str, artifact_root: str, *, database: "Database | None
     if not is_server(tracking_uri):
         tracking_uri = parse_url(tracking_uri).render_as_string(hide_password=False)
         initialise_mlflow(tracking_uri, artifact_root)
+    if database is not None:
+        install_guards(database)
     with translated_mlflow_errors(tracking_uri):
         import mlflow
         from mlflow.tracking import MlflowClient

@@ -7,8 +7,7 @@ What entries of earlier releases did not say yet is not asked of them.
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, Table, select
@@ -22,67 +21,32 @@ from infra.attestations import statement_problems
 from infra.commitment_verification import CommitmentChecker
 from infra.key_verification import KeyChecker
 from infra.lineage_verification import LineageChecker
+from infra.promotion.verification import promotion_problems
 from infra.record_comparison import Described, Key, all_rows, parsed, same, shown, stored_entries
+from infra.record_statements import (
+    ATTESTATIONS,
+    CHAMPIONS,
+    DESCRIBED,
+    IDENTITIES,
+    POLICIES,
+    PROMOTIONS,
+    RUNS,
+    STEPS,
+    VERSION,
+    VERSIONS,
+    WITHDRAWALS,
+    Said,
+    said_by,
+)
 from infra.spilled_mapping import SpilledMapping
-from infra.tables import artifacts, attestations, identities, model_versions, runs, steps, withdrawals
+from infra.tables import (
+    artifacts,
+    runs,
+)
 
 _BATCH = 1000
-_RUN_STATUS = {"run.started": "running", "run.completed": "completed", "run.failed": "failed", "run.interrupted": "interrupted"}
-_RUN_END = {"ended", "error", "error_digest", "overhead_s"}
-_RUN_NOT_ENDED = dict.fromkeys(("ended", "error", "overhead_s"))
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _SUBJECT = re.compile(r"(?<![a-z0-9_-])[a-z][a-z0-9_-]*:[0-9a-f]{64}(?![0-9a-f])", re.ASCII)
-_VERSION = re.compile(r"model-version:(?P<name>.+)/(?P<version>[1-9][0-9]{0,17})", re.ASCII | re.DOTALL)
-
-_RUNS = Described(
-    table=runs,
-    noun="run",
-    columns=frozenset({"pipeline", "status", "runner", "params", "actor", "started", "ended", "error", "overhead_s"}),
-)
-_STEPS = Described(
-    table=steps,
-    noun="step",
-    columns=frozenset({"status", "fingerprint", "record", "started", "ended", "work_s", "error", "mlflow_run_id"}),
-)
-_VERSIONS = Described(
-    table=model_versions,
-    noun="model version",
-    columns=frozenset({"root_digest", "run_id", "metrics", "inputs", "mlflow_model_id", "location", "created"}),
-)
-_IDENTITIES = Described(
-    table=identities,
-    noun="identity",
-    columns=frozenset({"name_commitment", "role", "public_key_pem", "created", "revoked"}),
-)
-_ATTESTATIONS = Described(
-    table=attestations,
-    noun="attestation",
-    columns=frozenset({"kind", "subject", "run_id", "signer", "envelope", "created"}),
-)
-_ONE_ROW: dict[str, tuple[Described, Callable[[LedgerEntry], dict[str, Any]]]] = {
-    "identity.created": (_IDENTITIES, lambda _: {"revoked": None}),
-    "identity.revoked": (_IDENTITIES, lambda entry: {"revoked": entry.time}),
-    "attestation.signed": (_ATTESTATIONS, lambda entry: {"run_id": entry.run_id}),
-}
-_WITHDRAWALS = Described(table=withdrawals, noun="withdrawal", columns=frozenset({"reason_commitment", "actor", "created"}))
-_DESCRIBED = (_RUNS, _STEPS, _VERSIONS, _IDENTITIES, _ATTESTATIONS, _WITHDRAWALS)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Said:
-    """What an entry says of a row.
-
-    Attributes:
-        table: The row's table.
-        key: The row's key.
-        values: What it says, by column.
-        overrules: Columns of which nothing holds any longer that was said before; all of them where None.
-    """
-
-    table: Described
-    key: Key
-    values: Mapping[str, Any]
-    overrules: frozenset[str] | None = frozenset()
 
 
 class RecordChecker:
@@ -94,7 +58,7 @@ class RecordChecker:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._expected = {described.table.name: SpilledMapping() for described in _DESCRIBED}
+        self._expected = {described.table.name: SpilledMapping() for described in DESCRIBED}
         self._artifacts = SpilledMapping()
         self._keys = KeyChecker()
         self._assets = AssetChecker(connection)
@@ -109,10 +73,10 @@ class RecordChecker:
         if entry.action == ASSET_GENERATED:
             self._assets.note(entry)
             return
-        if entry.action == "model.registered" and not _VERSION.fullmatch(entry.subject):
+        if entry.action == "model.registered" and not VERSION.fullmatch(entry.subject):
             yield f"{entry.subject!r:.80} is no model version"
             return
-        for said in _said_by(entry):
+        for said in said_by(entry):
             self._expect(said)
         for key, values in _artifacts_by(entry):
             if key not in self._artifacts:
@@ -126,21 +90,22 @@ class RecordChecker:
 
     def problems(self) -> Iterator[str]:
         """Yields every way in which the tables differ from what the entries said; to be asked at the end."""
-        for described in (_RUNS, _STEPS, _VERSIONS):
+        for described in (RUNS, STEPS, VERSIONS):
             yield from self._compare(described)
         yield from self._assets.problems()
-        for described in (_IDENTITIES, _ATTESTATIONS, _WITHDRAWALS):
+        for described in (IDENTITIES, ATTESTATIONS, WITHDRAWALS, POLICIES, PROMOTIONS, CHAMPIONS):
             yield from self._compare(described)
         yield from self._compare_artifacts()
         yield from self._commitments.problems()
         yield from self._lineage.problems()
+        yield from promotion_problems(self._connection)
         yield from statement_problems(self._connection, self._keys.known, self._keys.revoked_before)
 
     def notices(self) -> Iterator[str]:
         """Yields what somebody who reads the verification should know, though nothing of it is wrong; to be asked at the end."""
         yield from self._keys.notices()
 
-    def _expect(self, said: _Said) -> None:
+    def _expect(self, said: Said) -> None:
         expected = self._expected[said.table.table.name]
         known = expected.get(said.key) or {}
         for column in list(known) if said.overrules is None else said.overrules:
@@ -153,10 +118,10 @@ class RecordChecker:
         for row in all_rows(self._connection, described.table):
             key = described.key(row)
             said = expected.get(key)
-            if described is _ATTESTATIONS and hashlib.sha256(str(row["envelope"]).encode()).hexdigest() != row["digest"]:
+            if described is ATTESTATIONS and hashlib.sha256(str(row["envelope"]).encode()).hexdigest() != row["digest"]:
                 yield f"{described.name(key)}: its envelope is another"
             if said is None:
-                if not (described is _STEPS and self._is_unsaid(row)):
+                if not (described is STEPS and self._is_unsaid(row)):
                     yield f"{described.name(key)} has a row but no entry"
                 continue
             num_found, previous = num_found + (key != previous), key
@@ -205,46 +170,6 @@ class RecordChecker:
                     named = {entry.subject, f"package:{entry.details.get('root_digest')}", *_subjects(entry.details)}
                     found |= named & unsaid
         return found
-
-
-def _said_by(entry: LedgerEntry) -> list[_Said]:
-    """Returns what an entry says, row by row."""
-    details = entry.details
-    kind, _, rest = entry.subject.partition(":")
-    if kind == "run" and entry.action in _RUN_STATUS:
-        return [_of_run(entry, rest)]
-    if kind == "step" and entry.action.startswith("step."):
-        run_id, _, step = rest.partition("/")
-        values = {**_step_values(entry.action), **details}
-        return [_Said(table=_STEPS, key=(run_id, step), values=values, overrules=None)]
-    found = _VERSION.fullmatch(entry.subject)
-    if found and entry.action == "model.registered":
-        values = {"run_id": entry.run_id, **details}
-        return [_Said(table=_VERSIONS, key=(found["name"], int(found["version"])), values=values)]
-    if entry.action in _ONE_ROW:
-        described, known = _ONE_ROW[entry.action]
-        return [_Said(table=described, key=(rest,), values={**known(entry), **details})]
-    if entry.action == "dataset.withdrawn":
-        values = {**details, "actor": entry.actor}
-        return [_Said(table=_WITHDRAWALS, key=(rest, item), values=values) for item in details.get("items") or ()]
-    return []
-
-
-def _of_run(entry: LedgerEntry, run_id: str) -> _Said:
-    values = {name: value for name, value in entry.details.items() if name != "actor"} | {"status": _RUN_STATUS[entry.action]}
-    if entry.action == "run.started":
-        return _Said(table=_RUNS, key=(run_id,), values={**_RUN_NOT_ENDED, **values, "actor": entry.actor})
-    if entry.action == "run.completed":
-        values = {"error": None, **values}
-    return _Said(table=_RUNS, key=(run_id,), values=values, overrules=frozenset(_RUN_END))
-
-
-def _step_values(action: str) -> dict[str, Any]:
-    """Returns what follows from a step's action alone."""
-    status = action.partition(".")[2]
-    if status == "started":
-        return {"status": "running", **dict.fromkeys(("ended", "work_s", "error", "record", "mlflow_run_id"))}
-    return {"status": status, ("error" if status in {"completed", "reused"} else "record"): None}
 
 
 def _artifacts_by(entry: LedgerEntry) -> Iterator[tuple[Key, Mapping[str, Any]]]:

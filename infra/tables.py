@@ -173,6 +173,72 @@ withdrawals = Table(
     info={"since": "0003"},
 )
 
+# Promotion: policies by environment, the newest of which counts; requests; the champion of each environment, which MLflow's alias
+# follows; and what is to be told to others about it.
+policies = Table(
+    "gs_policies",
+    metadata,
+    Column("environment", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("digest", String(64), nullable=False),
+    Column("document", Text, nullable=False),  # canonical JSON
+    Column("actor", String(64), nullable=False),
+    Column("created", String(32), nullable=False),
+    info={"since": "0005"},
+)
+promotions = Table(
+    "gs_promotions",
+    metadata,
+    Column("promotion_id", String(32), primary_key=True),
+    Column("name", String(255), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("root_digest", String(64), nullable=False),
+    Column("environment", String(64), nullable=False),
+    Column("policy_digest", String(64), nullable=False),
+    Column("evidence_root", String(64), nullable=False),
+    Column("evidence", Text, nullable=False),  # canonical JSON of the gate results
+    Column("requester", String(64), nullable=False),
+    Column("trainers", Text, nullable=False),  # identities, with spaces between
+    Column("reason_commitment", String(64)),
+    Column("expected_version", Integer),
+    Column("expected_digest", String(64)),
+    Column("previous", String(32)),
+    Column("state", String(32), nullable=False),
+    Column("requested", String(32), nullable=False),
+    Column("expires", String(32), nullable=False),
+    Column("changed", String(32), nullable=False),
+    Column("lapses", String(32)),  # until when it may be champion, once it was applied
+    Index("gs_promotions_model", "name", "environment"),
+    info={"since": "0005"},
+)
+champions = Table(
+    "gs_champions",
+    metadata,
+    Column("name", String(255), primary_key=True),
+    Column("environment", String(64), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("root_digest", String(64), nullable=False),
+    Column("promotion_id", String(32), nullable=False),
+    Column("since", String(32), nullable=False),
+    Column("expires", String(32), nullable=False),
+    Column("entry_index", Integer, ForeignKey("gs_ledger_entries.index"), nullable=False),  # the entry that put it in
+    info={"since": "0005"},
+)
+outbox = Table(
+    "gs_outbox",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("kind", String(64), nullable=False),
+    Column("payload", Text, nullable=False),  # canonical JSON
+    Column("created", String(32), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt", String(32), nullable=False),
+    Column("delivered_to", Text, nullable=False),  # canonical JSON, ids of the webhooks that have it
+    Column("delivered", String(32)),  # when the last of them had; null where it waits
+    Index("gs_outbox_waiting", "delivered", "next_attempt"),
+    info={"since": "0005"},
+)
+
 # Lineage: OpenLineage events as received, and the edges they state.
 lineage_events = Table(
     "gs_lineage_events",

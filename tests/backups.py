@@ -107,7 +107,7 @@ def fill_mlflow(home: Home, package: Path) -> None:
         lambda: str(run_id),
     )
     registry.register(package, name=NAME, metrics=METRICS, inputs={"model": "ab" * 32})
-    client.set_registered_model_alias(NAME, "staging", "1")
+    client.set_registered_model_alias(NAME, "best", "1")
 
 
 @pytest.fixture(scope="session")

@@ -111,7 +111,7 @@ def verify(invocation: Invocation, key_file: Path | None, anchor_paths: tuple[Pa
     from infra.log_keys import log_keys
     from infra.witnesses import ask
 
-    home = invocation.open_home()
+    home = invocation.open_home(keep_guards=False)
     key = read_log_public_key(key_file) if key_file else home.keys.log_public_key()
     with home.database.read() as connection:
         log = log_keys(connection, key)

@@ -28,8 +28,8 @@ class Invocation:
     debug: bool = False
     identity: str | None = None
 
-    def open_home(self, *, create: bool = False) -> "Home":
-        """Opens the home.
+    def open_home(self, *, create: bool = False, keep_guards: bool = True) -> "Home":
+        """Opens the home, see `infra.home.Home.open`.
 
         Raises:
             BadSettingError: There is no home, and none is to be made.
@@ -37,7 +37,7 @@ class Invocation:
         from infra.home import Home
         from infra.settings import Settings
 
-        return Home.open(Settings.load(self.home_folder), create=create)
+        return Home.open(Settings.load(self.home_folder), create=create, keep_guards=keep_guards)
 
     @property
     def program(self) -> str:

@@ -37,6 +37,7 @@ from infra.identities import find_identity_in
 from infra.ledger_verification import verify_connection
 from infra.locking import try_lock
 from infra.mlflow_client import initialise_mlflow, schema_head
+from infra.promotion.guards import missing_guards, place_guards
 from infra.schema import HEAD
 from infra.settings import Settings
 from infra.tables import identities
@@ -200,6 +201,7 @@ class _Restore:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))  # while files are stored
         load_rows(connection, self._reader, self._header, self._locations, self._progress)
+        place_guards(connection, missing_guards(connection))
         report = verify_connection(
             connection, public_key, lambda done, total: self._progress(done, total, "verifying the ledger")
         )

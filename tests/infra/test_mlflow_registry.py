@@ -137,9 +137,9 @@ def test_stranger_in_mlflow_is_reported_and_refused(home: Home, package: Path) -
     home.register(package)
     client = home.mlflow()
     client.create_model_version(NAME, source=str(package), await_creation_for=0)
-    client.set_registered_model_alias(NAME, "staging", "2")
+    client.set_registered_model_alias(NAME, "best", "2")
     assert reconcile(home.db).unrecorded == (f"{NAME}/2",)
-    for specifier in (f"{NAME}/2", f"{NAME}@staging"):
+    for specifier in (f"{NAME}/2", f"{NAME}@best"):
         with pytest.raises(IntegrityError, match="refused"):
             find_version(home.db, specifier)
     assert [v.version for v in list_versions(home.db)] == [1]
@@ -153,9 +153,9 @@ def test_version_deleted_in_mlflow_is_reported(home: Home, package: Path) -> Non
 
 def test_alias_names_a_version(home: Home, package: Path) -> None:
     home.register(package)
-    home.mlflow().set_registered_model_alias(NAME, "staging", "1")
-    version = find_version(home.db, f"{NAME}@staging")
-    assert (version.version, version.aliases, version.subject) == (1, ("staging",), f"model-version:{NAME}/1")
+    home.mlflow().set_registered_model_alias(NAME, "best", "1")
+    version = find_version(home.db, f"{NAME}@best")
+    assert (version.version, version.aliases, version.subject) == (1, ("best",), f"model-version:{NAME}/1")
     assert version.metrics == METRICS
     assert version.inputs == INPUTS
 
@@ -172,7 +172,7 @@ def test_lookups_work_before_mlflow_has_tables(tmp_path: Path) -> None:
         assert list_versions(db) == []
         assert reconcile(db).unrecorded == ()
         with pytest.raises(UnknownSubjectError):
-            find_version(db, f"{NAME}@staging")
+            find_version(db, f"{NAME}@best")
 
 
 def test_flipped_byte_in_the_store_is_found(home: Home, package: Path) -> None:

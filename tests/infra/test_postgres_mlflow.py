@@ -166,10 +166,10 @@ def test_versions_are_registered_found_and_reconciled(postgres_home_url, tmp_pat
         registry = MlflowRegistry(db, postgres_home_url, root, private, "alice", "run-1", lambda: None)
         registered = registry.register(make_package(tmp_path / "made"), name=NAME, metrics=METRICS, inputs=INPUTS)
         client = connect(postgres_home_url, root)
-        client.set_registered_model_alias(NAME, "staging", str(registered.version))
+        client.set_registered_model_alias(NAME, "best", str(registered.version))
         client.create_model_version(NAME, source=root)
         assert find_version(db, f"{NAME}/1").root_digest == registered.root_digest
-        assert find_version(db, f"{NAME}@staging").aliases == ("staging",)
+        assert find_version(db, f"{NAME}@best").aliases == ("best",)
         assert [version.version for version in list_versions(db)] == [1]
         with pytest.raises(IntegrityError, match="never registered here"):
             find_version(db, f"{NAME}/2")

@@ -101,7 +101,7 @@ def assert_same_home(source: Home, settings: Settings, restored: Restored) -> No
     assert entries[-1].details["root_hash"] == restored.header.ledger.root_hash
     assert entries[-1].actor == list_identities(source.database)[0].identity_id
     assert mlflow_view(settings) == mlflow_view(source.settings)
-    version = find_version(home.database, f"{NAME}@staging")
+    version = find_version(home.database, f"{NAME}@best")
     assert open_version(version, home.package_keys, home.package_cache).root_digest == version.root_digest
     assert version.location.startswith(settings.artifact_root)
     assert_goes_on(home, size + 1)

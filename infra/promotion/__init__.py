@@ -1,0 +1,1 @@
+"""Promotion in the database: requests, approvals, champions, and the guards around MLflow's aliases."""
