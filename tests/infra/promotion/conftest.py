@@ -1,6 +1,7 @@
 """A home with versions to promote, on each database; made once, copied for each test."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,23 +28,24 @@ def postgres_template(postgres, postgres_home_template, tmp_path_factory):
     fill(home, tmp_path_factory.mktemp("packages"))
     home.database.close()
     with postgres.connect(url) as connection:  # MLflow keeps its own open
-        connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
+        others = "datname = current_database() AND pid <> pg_backend_pid()"
+        connection.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
     return folder, url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     """The home on each database."""
     folder = tmp_path / "home"
     if request.param == "sqlite":
-        template, url = request.getfixturevalue("sqlite_template"), f"sqlite:///{folder}/groundswell.db"
-    else:
-        template, template_url = request.getfixturevalue("postgres_template")
-        server = request.getfixturevalue("postgres")
-        url = server.create_database(template=template_url)
-        request.addfinalizer(lambda: server.drop_database(url))
+        world = open_world(request.getfixturevalue("sqlite_template"), folder, f"sqlite:///{folder}/groundswell.db")
+        yield world
+        world.home.database.close()
+        return
+    template, template_url = request.getfixturevalue("postgres_template")
+    server = request.getfixturevalue("postgres")
+    url = server.create_database(template=template_url)
     world = open_world(template, folder, url)
-    request.addfinalizer(world.home.database.close)
-    return world
+    yield world
+    world.home.database.close()
+    server.drop_database(url)

@@ -1,5 +1,7 @@
 """A version on its way into production: requested, gated, approved by two, applied, rolled back; and every refusal on record."""
 
+from pathlib import Path
+
 import pytest
 from sqlalchemy import text
 
@@ -45,7 +47,7 @@ def test_the_next_champion_supersedes_the_one_before_and_rollback_brings_it_back
 
 def test_a_gate_refuses_and_says_why(world):
     set_policy(world.db, policy(gates={"thresholds": [{"metric": "kid", "max": 0.01}]}), actor=world.people["Admin"])
-    with pytest.raises(GatedError, match="kid is 0.0731") as caught:
+    with pytest.raises(GatedError, match=r"kid is 0\.0731") as caught:
         world.request(1)
     promotion = caught.value.requested.promotion
     assert promotion.state is State.GATED
@@ -95,20 +97,16 @@ def test_a_champion_put_in_meanwhile_supersedes_other_requests(world):
     assert world.alias() == 1
 
 
-def test_a_package_altered_after_the_first_approval_is_refused(world, tmp_path):
+def test_a_package_altered_after_the_first_approval_is_refused(world):
     promotion = world.approve(world.request(1), "Olga")
-    location = world.version(1).location.removeprefix("file://")
-    weights = f"{location}/transformer.safetensors"
-    with open(weights, "rb") as file:
-        whole = file.read()
+    weights = Path(world.version(1).location.removeprefix("file://")) / "transformer.safetensors"
+    whole = weights.read_bytes()
     try:
-        with open(weights, "wb") as file:
-            file.write(whole[:-1] + bytes([whole[-1] ^ 1]))
+        weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
         with pytest.raises(IntegrityError, match=r"transformer\.safetensors"):
             world.approve(promotion, "Omar")
     finally:
-        with open(weights, "wb") as file:
-            file.write(whole)
+        weights.write_bytes(whole)
     assert world.alias() is None
     assert world.entries()[-1][0] == "promotion.refused"
     assert world.approve(promotion, "Omar").state is State.APPLIED
@@ -142,7 +140,7 @@ def test_mlflows_own_client_cannot_get_around_it(world, attempt):
     from mlflow.exceptions import MlflowException
 
     world.promote(1)
-    with pytest.raises(MlflowException, match="groundswell governs .* use `groundswell promote"):
+    with pytest.raises(MlflowException, match=r"groundswell governs .* use `groundswell promote"):
         attempt(world.mlflow())
     assert world.alias() == 1
     assert world.problems() == ()
