@@ -32,6 +32,11 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "models": ("models", "List, verify, show, compare and sign registered models."),
         "generate": ("generate", "Make pictures with a registered model."),
     },
+    "Promotion": {
+        "promote": ("promote", "Request, approve and apply promotions, and see what is where."),
+        "rollback": ("rollback", "Go back to the champion before, at once."),
+        "policy": ("policy", "List, show, set and test the policies of environments."),
+    },
     "Records": {
         "lineage": ("lineage", "Show where a model, run, dataset or picture came from."),
         "audit": ("audit", "Read, verify, sign and export the ledger."),
