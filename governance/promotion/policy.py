@@ -18,6 +18,7 @@ from governance.promotion.state import Needed
 
 FORMAT = "groundswell-policy/1"
 MAX_BYTES = 64 << 10
+_MAX_DEPTH = 12
 _HINT = "docs/OPERATIONS.md describes policies; `groundswell policy show production` prints one"
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
@@ -213,9 +214,7 @@ def parse_policy(text: str) -> Policy:
     if len(text.encode()) > MAX_BYTES:
         raise BadRecordError(f"a policy of more than {MAX_BYTES >> 10} KiB is none", hint=_HINT)
     try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent):  # a short text may stand for a huge one
-                raise BadRecordError("a policy has no YAML aliases", hint="write the value out")
+        _check_events(text)
         value = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 - a SafeLoader
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise BadRecordError(f"the policy is no YAML: {_one_line(error)}", hint=_HINT) from error
@@ -227,6 +226,17 @@ def parse_policy(text: str) -> Policy:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"])) or "the policy"
         raise BadRecordError(f"{place}: {_one_line(first['msg'])}", hint=_HINT) from error
+
+
+def _check_events(text: str) -> None:
+    """Refuses, before anything is built, what a short text makes large or slow: aliases, and nesting, which costs its square."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise BadRecordError("a policy has no YAML aliases", hint="write the value out")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH:
+            raise BadRecordError(f"the policy is nested more than {_MAX_DEPTH} deep", hint=_HINT)
 
 
 class _UniqueKeys(yaml.SafeLoader):
