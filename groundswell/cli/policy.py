@@ -69,7 +69,7 @@ def show(invocation: Invocation, environment: str, with_history: bool) -> None:
     elif invocation.as_json:
         echo_json({"digest": policy.digest, **json.loads(policy.document)})
     else:
-        click.echo(yaml.safe_dump(json.loads(policy.document), sort_keys=False, allow_unicode=False), nl=False)
+        click.echo(yaml.safe_dump(policy.model_dump(mode="json", exclude_none=True), sort_keys=False), nl=False)
 
 
 @command.command("set", examples=("groundswell policy set production.yaml",))

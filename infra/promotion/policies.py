@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, insert, select
 
@@ -9,22 +10,26 @@ from governance.canonical import canonical_digest
 from governance.errors import IntegrityError, UnknownSubjectError
 from governance.identity import Role
 from governance.ledger import SYSTEM
-from governance.promotion.policy import Policy, parse_policy
 from governance.promotion.state import check_actor
 from infra.database import Database, UnitOfWork
 from infra.identities import get_identity
 from infra.tables import policies
 
+if TYPE_CHECKING:
+    from governance.promotion.policy import Policy  # takes its time to be imported, and every command reaches this module
+
 SHIPPED = ("production", "staging")
 
 
-def current_policy(connection: Connection, environment: str) -> Policy:
+def current_policy(connection: Connection, environment: str) -> "Policy":
     """Returns the policy that counts in an environment: the newest on record, otherwise the one that groundswell ships.
 
     Raises:
         UnknownSubjectError: There is no such environment.
         IntegrityError: What is on record is not the policy of its digest.
     """
+    from governance.promotion.policy import parse_policy
+
     columns = policies.c
     query = select(columns.document, columns.digest).where(columns.environment == environment)
     row = connection.execute(query.order_by(columns.number.desc()).limit(1)).first()
@@ -36,12 +41,14 @@ def current_policy(connection: Connection, environment: str) -> Policy:
     return policy
 
 
-def shipped_policy(environment: str) -> Policy:
+def shipped_policy(environment: str) -> "Policy":
     """Returns the policy that groundswell ships for an environment.
 
     Raises:
         UnknownSubjectError: It ships none.
     """
+    from governance.promotion.policy import parse_policy
+
     if environment not in SHIPPED:
         raise UnknownSubjectError(
             f"there is no environment {environment!r:.80}", hint="`groundswell policy set FILE` makes one by giving it a policy"
@@ -61,7 +68,7 @@ def history(connection: Connection, environment: str) -> Iterator[tuple[int, str
     yield from (tuple(row) for row in connection.execute(query.order_by(columns.number)))
 
 
-def set_policy(db: Database, policy: Policy, *, actor: str) -> int:
+def set_policy(db: Database, policy: "Policy", *, actor: str) -> int:
     """Makes a policy the one that counts in its environment, and returns its number; the one that counts already stays.
 
     Raises:
@@ -72,7 +79,7 @@ def set_policy(db: Database, policy: Policy, *, actor: str) -> int:
         return record_policy(uow, policy, actor=actor)
 
 
-def record_policy(uow: UnitOfWork, policy: Policy, *, actor: str = SYSTEM) -> int:
+def record_policy(uow: UnitOfWork, policy: "Policy", *, actor: str = SYSTEM) -> int:
     """Records a policy in an open unit of work, unless it is the newest, and returns its number."""
     columns = policies.c
     last = uow.connection.execute(

@@ -1,18 +1,21 @@
 """Whether what stands of promotion in the tables is what was approved, and whether MLflow's aliases follow it."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, column, inspect, select, table
 
 from governance.canonical import canonical_digest
 from governance.errors import GovernanceError
 from governance.promotion.approval import check_bound
-from governance.promotion.policy import Policy, parse_policy
 from governance.promotion.state import Promotion, State
 from infra.promotion.guards import missing_guards
 from infra.promotion.policies import environments
 from infra.promotion.records import approvals_of, evidence_of, people_in, promotion_of
 from infra.tables import champions, policies, promotions
+
+if TYPE_CHECKING:
+    from governance.promotion.policy import Policy
 
 _ALIASES = table("registered_model_aliases", column("name"), column("alias"), column("version"), column("workspace"))
 
@@ -70,7 +73,9 @@ def _about_applied(connection: Connection, promotion: Promotion) -> Iterator[str
         yield f"{name} was approved by {selves[0]}, who requested it or trained the model"
 
 
-def _policy(connection: Connection, digest: str) -> Policy | None:
+def _policy(connection: Connection, digest: str) -> "Policy | None":
+    from governance.promotion.policy import parse_policy
+
     document = connection.execute(select(policies.c.document).where(policies.c.digest == digest).limit(1)).scalar()
     policy = parse_policy(document) if document is not None else None
     return policy if policy is not None and policy.digest == digest else None
