@@ -7,7 +7,7 @@
 4. An item is withdrawn wherever it is: from every recorded dataset that holds the same bytes, and from those recorded later.
 5. Nothing is withdrawn twice from a dataset, and nothing is taken back.
 6. A withdrawal reaches whatever was made from the dataset, whichever split the item was in: what is only held out is not learned
-   from, but evaluations are made with it. What is reached is marked, not deleted and not refused.
+   from, but evaluations are made with it. What is reached is marked and not deleted; promotion refuses it.
 7. Nothing new is made from the item: an import leaves it out, and a step that learns refuses a dataset, or latents, that hold it.
 """
 

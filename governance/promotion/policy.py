@@ -19,7 +19,7 @@ from governance.promotion.state import Needed
 FORMAT = "groundswell-policy/1"
 MAX_BYTES = 64 << 10
 _MAX_DEPTH = 12
-_HINT = "docs/OPERATIONS.md describes policies; `groundswell policy show production` prints one"
+_HINT = "docs/PROMOTION.md describes policies; `groundswell policy show production` prints one"
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 Metric = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,127}$")]
