@@ -32,6 +32,18 @@ def key_id(public_key_pem: str) -> str:
     return hashlib.sha256(public_key_pem.encode()).hexdigest()
 
 
+def signers_named(envelope: str) -> tuple[str, ...]:
+    """Returns the ids of the keys that an envelope says it is signed with; nothing of it is verified.
+
+    Raises:
+        IntegrityError: It is no envelope.
+    """
+    try:
+        return tuple(str(one["keyid"]) for one in json.loads(envelope)["signatures"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise IntegrityError("it is no signed statement") from error
+
+
 def verify_envelope(envelope: str, keys: Mapping[str, str]) -> tuple[bytes, tuple[str, ...]]:
     """Verifies every signature of an envelope.
 

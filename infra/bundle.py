@@ -12,6 +12,7 @@ from sqlalchemy import Connection, select
 from governance.bundle import content
 from governance.bundle.verify import CHECKPOINT
 from governance.data_card import data_card
+from governance.dsse import key_id, signers_named
 from governance.errors import IntegrityError
 from governance.lineage import LineageGraph
 from governance.lineage_report.html import render_html
@@ -25,7 +26,7 @@ from infra.ledger import prove_entries, sign_head
 from infra.lineage_report import build_report
 from infra.model_package import ModelPackage
 from infra.model_versions import ModelVersion, list_versions, open_version
-from infra.tables import attestations, ledger_entries
+from infra.tables import attestations, identities, ledger_entries
 from infra.witnesses import publish
 
 _BATCH = 400
@@ -80,7 +81,6 @@ def export_bundle(home: Home, subject: str, output: Path, *, actor: str, media: 
     with home.database.read() as connection:
         subjects = {line.subject for line in report.ledger.entries} | {subject}
         statements = _statements(connection, subjects)
-        indices = _indices(connection, report, statements)
     files = {
         content.PUBLIC_KEY: home.keys.public_path(LOG_KEY).read_bytes(),
         content.LINEAGE: content.lineage_json(report.events),
@@ -96,6 +96,7 @@ def export_bundle(home: Home, subject: str, output: Path, *, actor: str, media: 
         with home.database.unit_of_work() as uow:
             index = uow.append(content.EXPORTED, subject, details, actor=actor)
             files[CHECKPOINT] = sign_head(uow, home.keys).encode()
+            indices = _indices(uow.connection, report, statements)
             proven = prove_entries(uow.connection, [*indices, index], uow.size)
             lines = [content.entry_line(each.entry.index, each.data, each.proof) for each in proven]
             files = content.with_checksums({**files, content.ENTRIES: b"".join(lines)})
@@ -135,16 +136,26 @@ def _statements(connection: Connection, subjects: Iterable[str]) -> dict[str, tu
     return dict(sorted(found.items()))
 
 
-def _indices(connection: Connection, report: ReportContent, statements: Iterable[str]) -> list[int]:
-    """Returns the entries of a bundle: those of the report, of its statements, and of all keys and people that they name."""
+def _indices(connection: Connection, report: ReportContent, statements: Mapping[str, tuple[str, str]]) -> list[int]:
+    """Returns the entries of a bundle: those of the report, of its statements, and of all keys and people that they name.
+
+    What was said of a key or person up to now is among them, whoever it was and whenever: a revocation above all.
+    """
     wanted = {f"attestation:{digest}" for digest in statements}
-    wanted |= {f"identity:{line.actor}" for line in report.ledger.entries}
+    wanted |= {f"identity:{line.actor}" for line in report.ledger.entries} | _signers(connection, statements)
     keys = select(ledger_entries.c.subject).where(ledger_entries.c.action == CREATED)
     wanted |= set(connection.execute(keys).scalars())
     found = {line.index for line in report.ledger.entries}
     for some in _batches(wanted):
         found |= set(connection.execute(select(ledger_entries.c.index).where(ledger_entries.c.subject.in_(some))).scalars())
     return sorted(found)
+
+
+def _signers(connection: Connection, statements: Mapping[str, tuple[str, str]]) -> set[str]:
+    """Returns the people whose keys some statements say that they are signed with; keys of the platform are in every bundle."""
+    signers = {signer for _, envelope in statements.values() for signer in signers_named(envelope)}
+    people = connection.execute(select(identities.c.identity_id, identities.c.public_key_pem))
+    return {f"identity:{identity_id}" for identity_id, pem in people if key_id(pem) in signers}
 
 
 def _documents(home: Home, report: ReportContent) -> dict[str, bytes]:

@@ -16,14 +16,18 @@ class KeyChecker:
 
     Attributes:
         known: Every key that the entries name, of people too: PEM by its id.
-        revoked_before: Ids of the keys that were revoked before a signed statement was recorded, by the statement's digest.
+        owners: Whose each of them is, ``key:<name>`` or ``identity:<id>``, by its id.
+        revoked_before: Ids of the keys that were revoked before a signed statement was recorded, by the statement's digest;
+            a person's key is revoked with the person.
     """
 
     def __init__(self) -> None:
         self.known: dict[str, str] = {}
+        self.owners: dict[str, str] = {}
         self.revoked_before: dict[str, frozenset[str]] = {}
         self._histories = {f"key:{name}": KeyHistory(name) for name in (LOG_KEY, PACKAGE_KEY)}
         self._revoked: frozenset[str] = frozenset()
+        self._revoked_people: frozenset[str] = frozenset()
         self._signers: dict[str, str] = {}
 
     def note(self, entry: LedgerEntry) -> Iterator[str]:
@@ -31,15 +35,19 @@ class KeyChecker:
         pem = entry.details.get("public_key_pem")
         if entry.subject.startswith(("key:", "identity:")) and isinstance(pem, str):
             self.known[key_id(pem)] = pem
+            self.owners[key_id(pem)] = entry.subject
         history = self._histories.get(entry.subject)
         if history is not None:
             try:
                 history.note(entry)
             except IntegrityError as error:
                 yield error.diagnosis
-            self._revoked = frozenset(
+            self._revoked = self._revoked_people | {
                 key.pem_digest for one in self._histories.values() for key in one.keys if key.revoked is not None
-            )
+            }
+        elif entry.action == "identity.revoked":
+            self._revoked_people |= {key for key, owner in self.owners.items() if owner == entry.subject}
+            self._revoked |= self._revoked_people
         elif entry.action == "attestation.signed" and self._revoked:
             self.revoked_before[entry.subject.partition(":")[2]] = self._revoked
         elif entry.action in {"model.registered", "model.signed"}:

@@ -1,20 +1,23 @@
 """The signed statements about the subjects of a lineage report, each verified again with the keys that the ledger names."""
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections import deque
+from collections.abc import Collection, Mapping
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from governance import dsse
 from governance.errors import IntegrityError
 from governance.ledger import parse_entry
 from governance.lineage_report.model import SignedStatement
+from governance.platform_keys import CREATED, REVOKED, ROTATED
 from governance.provenance import parse_provenance
 from infra.attestations import PROVENANCE
+from infra.key_verification import KeyChecker
 from infra.lineage_records import Records, rows_by
 from infra.tables import attestations, ledger_entries
 
-_KEY_ACTIONS = ("key.created", "identity.created")
+_KEY_ACTIONS = (CREATED, ROTATED, REVOKED, "identity.created", "identity.revoked")
 
 
 def read_statements(connection: Connection, subjects: Collection[str], records: Records) -> tuple[SignedStatement, ...]:
@@ -28,37 +31,38 @@ def read_statements(connection: Connection, subjects: Collection[str], records: 
     rows = sorted(
         rows_by(connection, attestations, attestations.c.subject, subjects), key=lambda row: (row["created"], row["digest"])
     )
-    keys = known_keys(connection) if rows else {}
+    keys = _noted_keys(connection, {row["digest"] for row in rows})
     return tuple(_statement(row, keys, records) for row in rows)
 
 
-def known_keys(connection: Connection) -> Mapping[str, tuple[str, str]]:
-    """Returns the public keys that the ledger names, by their ids: whose each is, and the key in PEM."""
+def _noted_keys(connection: Connection, digests: Collection[str]) -> KeyChecker:
+    """Returns what the ledger says of keys, and which of them were revoked before some statements were recorded."""
     columns = ledger_entries.c
-    query = select(columns.entry).where(columns.action.in_(_KEY_ACTIONS)).order_by(columns.index)
-    return dict(_keys(bytes(data) for (data,) in connection.execute(query)))
+    checker = KeyChecker()
+    if not digests:
+        return checker
+    found = {row["index"]: row["entry"] for row in rows_by(connection, ledger_entries, columns.action, _KEY_ACTIONS)}
+    wanted = [f"attestation:{digest}" for digest in digests]
+    found |= {row["index"]: row["entry"] for row in rows_by(connection, ledger_entries, columns.subject, wanted)}
+    for _, data in sorted(found.items()):
+        deque(checker.note(parse_entry(bytes(data))), maxlen=0)  # whether the ledger follows its rules is verified elsewhere
+    return checker
 
 
-def _keys(entries: Iterator[bytes]) -> Iterator[tuple[str, tuple[str, str]]]:
-    for data in entries:
-        entry = parse_entry(data)
-        pem = entry.details.get("public_key_pem")
-        if isinstance(pem, str):
-            yield dsse.key_id(pem), (entry.subject, pem)
-
-
-def _statement(row: Mapping[str, str], keys: Mapping[str, tuple[str, str]], records: Records) -> SignedStatement:
+def _statement(row: Mapping[str, str], keys: KeyChecker, records: Records) -> SignedStatement:
     signers: tuple[str, ...] = ()
     problem = ""
     try:
-        payload, signers = dsse.verify_envelope(row["envelope"], {key: pem for key, (_, pem) in keys.items()})
+        payload, signers = dsse.verify_envelope(row["envelope"], keys.known)
         if row["kind"] == PROVENANCE and f"model-version:{parse_provenance(payload)['subject'][0]['name']}" != row["subject"]:
             problem = "it is about something else than its row says"
         if hashlib.sha256(row["envelope"].encode()).hexdigest() != row["digest"]:
             problem = "its bytes are not those of its digest"
+        if revoked := sorted(keys.revoked_before.get(row["digest"], frozenset()).intersection(signers)):
+            problem = f"it is signed by key {revoked[0]:.16}, which was revoked before"
     except IntegrityError as error:
         problem = error.diagnosis
-    names = [keys[signer][0] for signer in signers] or [row["signer"]]
+    names = [keys.owners[signer] for signer in signers] or [row["signer"]]
     return SignedStatement(
         digest=row["digest"],
         kind=row["kind"],

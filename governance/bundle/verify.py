@@ -4,8 +4,7 @@ Needs Python 3.11 and `cryptography`, nothing of groundswell. Take this file and
 the bundle: whoever forges a bundle can put a forged key and a forged verifier into it. "verified" says that the checkpoint is
 signed by the key (C2SP tlog-checkpoint); every entry is in the log at its index (RFC 6962 inclusion proof); the last one is
 ``bundle.exported`` and names the SHA-256 of each file but those that come after it; and each signed statement (DSSE) is named by
-an entry and signed by a key that an entry names.
-
+an entry and signed by a key that an entry names and none before it revokes.
 Exit codes: 0 verified, 2 wrong usage, 3 not a bundle, 4 something does not hold.
 """
 
@@ -24,7 +23,7 @@ from typing import Any, NamedTuple
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 CHECKPOINT, ENTRIES, SUMS = "checkpoint", "entries.jsonl", "SHA256SUMS"
 UNNAMED = frozenset({CHECKPOINT, ENTRIES, SUMS})  # no entry can name them: they come after the last one
@@ -65,8 +64,7 @@ def read_bundle(path: Path) -> dict[str, bytes]:
                     raise BundleError(f"{path} is larger than any bundle", 4)
                 if not _NAME.fullmatch(name) or name in files or (info.external_attr >> 28) not in {0, 8}:
                     raise BundleError(f"{name!r:.100} is there twice, a link, or no name of a file in a bundle", 4)
-                with archive.open(info) as file:
-                    files[name] = file.read(info.file_size + 1)
+                files[name] = archive.open(info).read(info.file_size + 1)
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
         raise BundleError(f"{name} is damaged" if name else f"{path} is no bundle: {error}", 4 if name else 3) from error
     return files
@@ -76,7 +74,8 @@ def verify_files(files: Mapping[str, bytes], key_pem: bytes) -> Verdict:
     """Verifies the files of a bundle with the log's public key, which must not come from the bundle."""
     if missing := sorted(REQUIRED - files.keys()):
         return Verdict([f"{name} is missing" for name in missing])
-    problems = list(_check_sums(files))
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
+    problems = list(_check_sums(digests, files[SUMS]))
     try:
         size, root = _checkpoint(files[CHECKPOINT].decode(), load_pem_public_key(key_pem))
     except (*_MALFORMED, InvalidSignature, UnsupportedAlgorithm):
@@ -90,14 +89,14 @@ def verify_files(files: Mapping[str, bytes], key_pem: bytes) -> Verdict:
     if not entries or entries[-1]["action"] != "bundle.exported":
         return Verdict([*problems, f"{ENTRIES}: the last entry is not that of the export"])
     last = entries[-1]
-    problems += [*_check_named(files, last["details"].get("files")), *_check_statements(files, entries)]
+    problems += [*_check_named(digests, last["details"].get("files")), *_check_statements(files, digests, entries)]
     return Verdict(problems, last["subject"], last["time"], len(entries), size, root.hex())
 
 
-def _check_sums(files: Mapping[str, bytes]) -> Iterator[str]:
-    lines = [f"{hashlib.sha256(data).hexdigest()}  {name}\n".encode() for name, data in sorted(files.items()) if name != SUMS]
-    if files[SUMS] != b"".join(lines):
-        wrong = [line[66:-1].decode() for line in lines if line not in files[SUMS].splitlines(keepends=True)]
+def _check_sums(digests: Mapping[str, str], sums: bytes) -> Iterator[str]:
+    lines = [f"{digest}  {name}\n".encode() for name, digest in digests.items() if name != SUMS]
+    if sums != b"".join(lines):
+        wrong = [line[66:-1].decode() for line in lines if line not in sums.splitlines(keepends=True)]
         yield from [f"{name} is not the file that {SUMS} names" for name in wrong] or [f"{SUMS} is malformed"]
 
 
@@ -119,27 +118,24 @@ def _entry(line: bytes, size: int, root: bytes, *, after: int) -> dict[str, Any]
     record = json.loads(line, object_pairs_hook=_unique)
     index, text = record["index"], record["entry"]
     entry: dict[str, Any] = json.loads(text, object_pairs_hook=_unique)
-    if type(index) is not int or entry["index"] != index or index <= after or not isinstance(entry["details"], dict):
-        raise ValueError("not at its index, or out of order")
-    if not _is_included(text.encode(), index, size, [bytes.fromhex(sibling) for sibling in record["proof"]], root):
+    is_entry = isinstance(entry["details"], dict) and all(isinstance(entry[name], str) for name in ("action", "subject", "time"))
+    leaf, proof = hashlib.sha256(b"\x00" + text.encode()).digest(), [bytes.fromhex(sibling) for sibling in record["proof"]]
+    if type(index) is not int or entry["index"] != index or not after < index < size or not is_entry:
+        raise ValueError("no entry, not at its index, or out of order")
+    if _root(index, size, leaf, proof) != root:
         raise ValueError("not in the log of the checkpoint")
     return entry
 
 
-def _is_included(entry: bytes, index: int, size: int, proof: list[bytes], root: bytes) -> bool:
-    """RFC 9162, section 2.1.3.2."""
-    node, last, current = index, size - 1, hashlib.sha256(b"\x00" + entry).digest()
-    for sibling in proof:
-        if last == 0:
-            return False
-        if node & 1 or node == last:
-            current = hashlib.sha256(b"\x01" + sibling + current).digest()
-            while not node & 1 and node:
-                node, last = node >> 1, last >> 1
-        else:
-            current = hashlib.sha256(b"\x01" + current + sibling).digest()
-        node, last = node >> 1, last >> 1
-    return index < size and last == 0 and current == root
+def _root(index: int, size: int, leaf: bytes, proof: list[bytes]) -> bytes:
+    """Returns the root of the tree of that size in which a proof, leaf to root, puts a leaf: RFC 6962, section 2.1."""
+    if size == 1 and not proof:
+        return leaf
+    *below, sibling = proof
+    left = 1 << (size - 1).bit_length() - 1  # how many leaves stand on the left: the largest power of two below the size
+    if index < left:
+        return hashlib.sha256(b"\x01" + _root(index, left, leaf, below) + sibling).digest()
+    return hashlib.sha256(b"\x01" + sibling + _root(index - left, size - left, leaf, below)).digest()
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -148,28 +144,34 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _check_named(files: Mapping[str, bytes], named: Any) -> Iterator[str]:
-    for name in sorted((named.keys() if isinstance(named, dict) else set()) | files.keys() - UNNAMED):
-        if name not in files:
+def _check_named(digests: Mapping[str, str], named: Any) -> Iterator[str]:
+    for name in sorted((named.keys() if isinstance(named, dict) else set()) | digests.keys() - UNNAMED):
+        if name not in digests:
             yield f"{name} is missing, the log names it"
-        elif not isinstance(named, dict) or named.get(name) != hashlib.sha256(files[name]).hexdigest():
+        elif not isinstance(named, dict) or named.get(name) != digests[name]:
             yield f"{name} is not the file that was exported: its SHA-256 is not the one in the log"
 
 
-def _check_statements(files: Mapping[str, bytes], entries: list[dict[str, Any]]) -> Iterator[str]:
-    signed = {entry["subject"] for entry in entries if entry["action"] == "attestation.signed"}
-    pems = [str(e["details"].get("public_key_pem")).encode() for e in entries if e["subject"].startswith(("key:", "identity:"))]
-    keys = {hashlib.sha256(pem).hexdigest(): pem for pem in pems}
-    for name in sorted(name for name in files if name.startswith(("approvals/", "attestations/"))):
-        if f"attestation:{hashlib.sha256(files[name]).hexdigest()}" not in signed:
+def _check_statements(files: Mapping[str, bytes], digests: Mapping[str, str], entries: list[dict[str, Any]]) -> Iterator[str]:
+    signed = {entry["subject"]: place for place, entry in enumerate(entries) if entry["action"] == "attestation.signed"}
+    named = [(e["subject"], str(e["details"].get("public_key_pem")).encode()) for e in entries]
+    keys = {hashlib.sha256(pem).hexdigest(): (owner, pem) for owner, pem in named if owner.startswith(("key:", "identity:"))}
+    for name in (name for name in digests if name.startswith(("approvals/", "attestations/"))):
+        place = signed.get(f"attestation:{digests[name]}")
+        if place is None:
             yield f"{name} is a statement that no entry of the log names"
+        before = [(e["subject"], e["action"], e["details"].get("public_key_sha256")) for e in entries[:place]]
         try:
             envelope = json.loads(files[name], object_pairs_hook=_unique)
             kind, payload = envelope["payloadType"].encode(), base64.b64decode(envelope["payload"], validate=True)
             message = b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
             for signature in [envelope["signatures"][0], *envelope["signatures"][1:]]:
-                key: Any = load_pem_public_key(keys[signature["keyid"]])
+                owner, pem = keys[signature["keyid"]]
+                key: Any = load_pem_public_key(pem)
                 key.verify(base64.b64decode(signature["sig"], validate=True), message, ec.ECDSA(hashes.SHA256()))
+                digest = hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+                if (owner, "identity.revoked", None) in before or (owner, "key.revoked", digest) in before:
+                    yield f"{name} is signed by key {signature['keyid'][:16]} of {owner}, which was revoked before"
         except (*_MALFORMED, InvalidSignature, UnsupportedAlgorithm):
             yield f"{name} is not signed by a key that the log names"
 
@@ -188,12 +190,10 @@ def main() -> int:
     except (BundleError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return getattr(error, "exit_code", 3)
-    for problem in verdict.problems:
-        sys.stderr.write(f"problem: {problem}\n")
-    if verdict.problems:
-        return 4
-    sys.stdout.write(f"verified: {verdict.subject}, exported {verdict.exported}; {verdict.num_entries} entries of the log\n")
-    return 0
+    sys.stderr.writelines(f"problem: {problem}\n" for problem in verdict.problems)
+    if not verdict.problems:
+        sys.stdout.write(f"verified: {verdict.subject}, exported {verdict.exported}; {verdict.num_entries} entries of the log\n")
+    return 4 if verdict.problems else 0
 
 
 if __name__ == "__main__":

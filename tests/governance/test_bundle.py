@@ -164,6 +164,21 @@ def test_a_name_that_stands_twice_in_an_entry_is_refused():
     assert any(problem.startswith(ENTRIES) for problem in problems(resummed({**WHOLE, ENTRIES: twice.encode()})))
 
 
+def test_a_proof_leads_to_the_root_at_its_own_place_in_a_tree_of_its_own_size_alone():
+    leaves = [merkle.leaf_hash(bytes([number])) for number in range(33)]
+    for size in range(1, len(leaves) + 1):
+        nodes = merkle.MemoryNodes()
+        nodes.update(merkle.extend(0, leaves[:size], nodes))
+        root = merkle.root_hash(size, nodes)
+        for index in range(size):
+            proof = merkle.inclusion_proof(index, size, nodes)
+            assert verify._root(index, size, leaves[index], proof) == root
+            assert verify._root(index, size, leaves[index - 1], proof) != root or size == 1
+            for wrong in ([*proof, root], proof[1:] if proof else [root]):
+                with pytest.raises(ValueError):
+                    verify._root(index, size, leaves[index], wrong)
+
+
 @pytest.mark.parametrize(
     ("statement", "named", "said"),
     [
