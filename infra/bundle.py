@@ -26,6 +26,7 @@ from infra.ledger import prove_entries, sign_head
 from infra.lineage_report import build_report
 from infra.model_package import ModelPackage
 from infra.model_versions import ModelVersion, list_versions, open_version
+from infra.promotion.documents import promotion_documents
 from infra.tables import attestations, identities, ledger_entries
 from infra.witnesses import publish
 
@@ -81,6 +82,7 @@ def export_bundle(home: Home, subject: str, output: Path, *, actor: str, media: 
     with home.database.read() as connection:
         subjects = {line.subject for line in report.ledger.entries} | {subject}
         statements = _statements(connection, subjects)
+        promoted, policies = promotion_documents(connection, subjects)
     files = {
         content.PUBLIC_KEY: home.keys.public_path(LOG_KEY).read_bytes(),
         content.LINEAGE: content.lineage_json(report.events),
@@ -89,6 +91,7 @@ def export_bundle(home: Home, subject: str, output: Path, *, actor: str, media: 
         **({content.DATA_CARD: data_card(report).encode()} if report.data else {}),
         **_documents(home, report),
         **{content.statement_name(kind, digest): envelope.encode() for digest, (kind, envelope) in statements.items()},
+        **promoted,
     }
     details = content.exported_details(files)
     partial = output.with_name(f".{output.name}.{secrets.token_hex(4)}.partial")
@@ -96,7 +99,7 @@ def export_bundle(home: Home, subject: str, output: Path, *, actor: str, media: 
         with home.database.unit_of_work() as uow:
             index = uow.append(content.EXPORTED, subject, details, actor=actor)
             files[CHECKPOINT] = sign_head(uow, home.keys).encode()
-            indices = _indices(uow.connection, report, statements)
+            indices = _indices(uow.connection, report, statements, policies)
             proven = prove_entries(uow.connection, [*indices, index], uow.size)
             lines = [content.entry_line(each.entry.index, each.data, each.proof) for each in proven]
             files = content.with_checksums({**files, content.ENTRIES: b"".join(lines)})
@@ -136,12 +139,14 @@ def _statements(connection: Connection, subjects: Iterable[str]) -> dict[str, tu
     return dict(sorted(found.items()))
 
 
-def _indices(connection: Connection, report: ReportContent, statements: Mapping[str, tuple[str, str]]) -> list[int]:
-    """Returns the entries of a bundle: those of the report, of its statements, and of all keys and people that they name.
+def _indices(
+    connection: Connection, report: ReportContent, statements: Mapping[str, tuple[str, str]], others: set[str]
+) -> list[int]:
+    """Returns the entries of a bundle: those of the report, of its statements, of others, and of all keys and people they name.
 
     What was said of a key or person up to now is among them, whoever it was and whenever: a revocation above all.
     """
-    wanted = {f"attestation:{digest}" for digest in statements}
+    wanted = {f"attestation:{digest}" for digest in statements} | others
     wanted |= {f"identity:{line.actor}" for line in report.ledger.entries} | _signers(connection, statements)
     keys = select(ledger_entries.c.subject).where(ledger_entries.c.action == CREATED)
     wanted |= set(connection.execute(keys).scalars())

@@ -1,7 +1,10 @@
 """The story of docs/PROMOTION.md, from two trainings to a verified bundle, told by the command line alone."""
 
+import base64
+import hashlib
 import json
 import sqlite3
+import zipfile
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -124,6 +127,12 @@ def test_from_two_trainings_to_a_verified_bundle(folder: Path, tell: Teller, tmp
     bundle = tmp_path / "evidence.zip"
     files = tell("bundle", "export", f"{name}@production", "-o", bundle).document["files"]
     assert sum(file.startswith("approvals/") for file in files) == 2
+    with zipfile.ZipFile(bundle) as archive:
+        approvals = [json.loads(archive.read(file)) for file in files if file.startswith("approvals/")]
+        kept = {hashlib.sha256(archive.read(file)).hexdigest() for file in files if file.startswith("promotion/")}
+    for approval in approvals:
+        predicate = json.loads(base64.b64decode(approval["payload"]))["predicate"]
+        assert {predicate["evidenceRoot"], predicate["policyDigest"]} <= kept
     assert tell("bundle", "verify", bundle, "--key", folder / "keys" / "public" / "log.pem").exit_code == 0
 
 
