@@ -2,16 +2,18 @@
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Column, Connection, Row, Table, select
 
 from governance.lineage import Event, LineageGraph, step_subject
 from governance.lineage_report.model import UNKNOWN
+from governance.promotion.state import Promotion
 from governance.withdrawal import Withdrawal
 from infra.imported_statements import ImportedEvent, read_imported
 from infra.lineage import load_events
+from infra.promotion.records import applied_by_package
 from infra.tables import artifacts, assets, commitments, identities, model_versions, runs, steps
 from infra.withdrawals import withdrawals_from
 
@@ -33,6 +35,7 @@ class Records:
         people: Identity id to name and role; to the id where the name was erased.
         conditions: Commitment to request, where it was not erased.
         withdrawals: By dataset's digest, oldest first.
+        promotions: Requests that were applied, by the root digest of the package, oldest first.
     """
 
     runs: Mapping[str, Mapping[str, Any]]
@@ -45,6 +48,7 @@ class Records:
     people: Mapping[str, str]
     conditions: Mapping[str, str]
     withdrawals: Mapping[str, tuple[Withdrawal, ...]]
+    promotions: Mapping[str, tuple[Promotion, ...]] = field(default_factory=dict)
 
     def who(self, actor: str) -> str:
         """Returns how to name an actor: by name, or by identity id where the name was erased."""
@@ -117,6 +121,7 @@ def read_records(connection: Connection, graph: LineageGraph, *, run_ids: Collec
         people=_people(connection),
         conditions=_conditions(connection, {row["condition_commitment"] for row in asset_rows}),
         withdrawals=_withdrawals(connection, digests),
+        promotions=applied_by_package(connection, {row["root_digest"] for row in version_rows}),
     )
 
 

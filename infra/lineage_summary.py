@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from governance.lineage import LineageGraph
 from governance.lineage_report.model import Phrase
+from governance.promotion.state import Promotion, State
 from governance.withdrawal import items_text
 from infra.lineage_nodes import artifact_title, request_text
 from infra.lineage_records import Records, digest_of, run_of_step
@@ -101,11 +102,23 @@ def _trained(package: str, graph: LineageGraph, records: Records, lead: str) -> 
     versions = records.versions.get(digest_of(package), ())
     if not versions:
         return (tuple(words),)
+    promoted = tuple(_promoted(one, records) for one in records.promotions.get(digest_of(package), ()))
     version = versions[-1]
     registered = (
         Phrase(text=f"It was registered as {version['name']} version {version['version']} on {_day(version['created'])}."),
     )
-    return (tuple(words), registered)
+    return (tuple(words), registered, *promoted)
+
+
+def _promoted(promotion: Promotion, records: Records) -> Sentence:
+    """Returns such as: It is in production: Ada asked on 2026-11-26, Olga and Omar approved."""
+    if promotion.state is State.APPLIED:
+        words = [Phrase(text="It is in "), Phrase(text=promotion.environment, strong=True)]
+    else:
+        words = [Phrase(text=f"It was in {promotion.environment}, and is no longer ({promotion.state.value.replace('-', ' ')})")]
+    people = " and ".join(records.who(one) for one in promotion.approvers)
+    asked = f": {records.who(promotion.requester)} asked on {_day(promotion.requested)}, "
+    return (*words, Phrase(text=asked), Phrase(text=people or "nobody on record", strong=True), Phrase(text=" approved."))
 
 
 def _upstream_without_codecs(node: str, graph: LineageGraph) -> set[str]:
