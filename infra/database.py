@@ -187,6 +187,10 @@ class Database:
         """The database as errors name it: the file's path, or the URL without user, password and options."""
         return shown_name(self.engine.url)
 
+    def now(self) -> datetime:
+        """Returns the time by the clock that dates entries."""
+        return self._clock()
+
     @contextmanager
     def unit_of_work(self) -> Iterator[UnitOfWork]:
         """Opens a write transaction, commits it at the end, rolls it back if anything is raised inside.

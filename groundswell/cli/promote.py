@@ -156,7 +156,6 @@ def status(invocation: Invocation, what: str | None) -> None:
     MODEL is a model's name, without a version.
     """
     from governance.ledger import format_time as ledger_time
-    from infra.database import utc_now
     from infra.promotion.approvals import settle
     from infra.promotion.status import overview
 
@@ -165,7 +164,7 @@ def status(invocation: Invocation, what: str | None) -> None:
     if what is not None and what.startswith("p-"):
         _tell(invocation, home, what)
         return
-    document = overview(home.database, name=what, now=ledger_time(utc_now()))
+    document = overview(home.database, name=what, now=ledger_time(home.database.now()))
     if invocation.as_json:
         echo_json(document)
         return

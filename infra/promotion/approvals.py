@@ -24,7 +24,7 @@ from governance.promotion.state import (
     check_withdraw,
 )
 from infra.attestations import record_statement, sign_with
-from infra.database import Database, UnitOfWork, utc_now
+from infra.database import Database, UnitOfWork
 from infra.home import Home
 from infra.identities import get_identity
 from infra.model_versions import find_version, open_version
@@ -66,7 +66,7 @@ def sign_approval(home: Home, named: str, *, actor: str) -> str:
         policy = current_policy(connection, promotion.environment)
         check_approver(promotion, approver, policy.approvals.needed, people)
     key: ec.EllipticCurvePrivateKey = home.keys.person_private_key(actor)
-    approval = approval_of(promotion, approver=actor, role=approver.role.value, signed=format_time(utc_now()))
+    approval = approval_of(promotion, approver=actor, role=approver.role.value, signed=format_time(home.database.now()))
     return sign_with(approval.statement(), key)
 
 
@@ -162,7 +162,7 @@ def withdraw(home: Home, named: str, *, actor: str) -> Promotion:
 
 def settle(db: Database) -> list[Promotion]:
     """Ends the open requests whose time is over, and returns them."""
-    now = format_time(utc_now())
+    now = format_time(db.now())
     with db.read() as connection:
         if not any(one.expires <= now for one in find_promotions(connection, open_only=True)):
             return []

@@ -11,7 +11,7 @@ from governance.ledger import format_time
 from governance.promotion.gates import Judgement, judge, judged_about
 from governance.promotion.policy import Policy
 from governance.promotion.state import REQUESTERS, Champion, Promotion, RuleError, State, check_actor, check_champion
-from infra.database import UnitOfWork, utc_now
+from infra.database import UnitOfWork
 from infra.home import Home
 from infra.identities import get_identity
 from infra.model_package import ModelPackage
@@ -98,7 +98,7 @@ def request_promotion(
     with recorded(db, "request", version.subject, actor=actor, environment=environment):
         with db.read() as connection:
             check_actor(get_identity(connection, actor), REQUESTERS, "request a promotion")
-        now = utc_now()
+        now = db.now()
         judgement = _judge(home, version, champion, policy, now, progress)
         with db.unit_of_work() as uow:
             requested = _record(uow, version, champion, policy, judgement, actor=actor, reason=reason)

@@ -3,9 +3,8 @@
 from sqlalchemy import select
 
 from governance.errors import UnknownSubjectError
-from governance.ledger import format_time
 from governance.promotion.state import OPERATORS, Promotion, RuleError, State, check_actor
-from infra.database import UnitOfWork, utc_now
+from infra.database import UnitOfWork
 from infra.home import Home
 from infra.identities import get_identity
 from infra.model_versions import find_version, open_version
@@ -74,4 +73,4 @@ def _roll_back(uow: UnitOfWork, expected: Promotion, *, actor: str, reason: str)
     lapses = connection.execute(
         select(promotions.c.lapses).where(promotions.c.promotion_id == previous.promotion_id)
     ).scalar_one()
-    return put_back(uow, current, previous, lapses=lapses or format_time(utc_now()), actor=actor, reason=uow.commit_to(reason))
+    return put_back(uow, current, previous, lapses=lapses or uow.time, actor=actor, reason=uow.commit_to(reason))
