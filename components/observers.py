@@ -22,6 +22,7 @@ from infra.lineage import record_event
 from infra.progress import ProgressFile
 from infra.runs import PIPELINE_RUNNERS, StepError
 from infra.source_digest import lock_digest
+from infra.source_revision import source_revision
 from infra.tables import artifacts, runs, steps
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class StepContext:
             "platform": f"{sys.platform}-{platform.machine()}",
             "host": platform.node(),
             "accelerator": _accelerator(),
+            **({"revision": revision} if (revision := source_revision()) else {}),
             **self._image,
         }
 
@@ -242,6 +244,7 @@ class Recorder:
             metrics=record["metrics"] if record else None,
             environment=context.environment,
             code_digest=context.code_digest,
+            revision=context.environment.get("revision", ""),
             error=error,
             reused=reused,
         )

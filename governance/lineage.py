@@ -28,6 +28,7 @@ _STANDARD = {
     "OwnershipDatasetFacet": "1-0-1",
     "ParentRunFacet": "1-2-0",
     "ProcessingEngineRunFacet": "1-1-1",
+    "SourceCodeLocationJobFacet": "1-1-0",
 }
 
 Event = dict[str, Any]
@@ -134,6 +135,7 @@ def run_event(
     metrics: Mapping[str, Any] | None = None,
     environment: Mapping[str, Any] | None = None,
     code_digest: str | None = None,
+    revision: str = "",
     engine: tuple[str, str] | None = None,
     error: str | None = None,
     reused: bool = False,
@@ -151,6 +153,7 @@ def run_event(
         metrics: Figures that it reports.
         environment: Such as ``lock_digest``, ``python``, ``platform``, ``accelerator``.
         code_digest: Digest of the source that ran.
+        revision: The git commit that it comes from, with ``-dirty`` where it differs from that; empty where none is known.
         engine: Name and version of what ran it, such as ``("kfp.local", "2.17.0")``.
         error: One line that says why it failed or stopped.
         reused: Whether verified outputs of an earlier step were taken instead of running.
@@ -165,24 +168,32 @@ def run_event(
         run_facets["processing_engine"] = _facet("ProcessingEngineRunFacet", producer, name=name, version=version)
     if error is not None:
         run_facets["errorMessage"] = _facet("ErrorMessageRunFacet", producer, message=error, programmingLanguage="Python")
-    job_type = "TASK" if identity.step is not None else "DAG"
-    job_facets = {
-        "jobType": _facet("JobTypeJobFacet", producer, processingType="BATCH", integration=NAMESPACE.upper(), jobType=job_type)
-    }
-    if code_digest is not None:
-        job_facets["groundswell_sourceCode"] = _facet(
-            "GroundswellSourceCodeJobFacet", producer, language="Python", digest=code_digest, algorithm="SHA-256"
-        )
     return {
         "eventType": event_type,
         "eventTime": time,
         "producer": producer,
         "schemaURL": SCHEMA_URL,
         "run": {"runId": identity.openlineage_run_id, "facets": run_facets},
-        "job": {"namespace": NAMESPACE, "name": identity.job, "facets": job_facets},
+        "job": {"namespace": NAMESPACE, "name": identity.job, "facets": _job_facets(identity, code_digest, revision, producer)},
         "inputs": [_dataset(ref, producer, is_input=True) for ref in inputs],
         "outputs": [_dataset(ref, producer, is_input=False) for ref in outputs],
     }
+
+
+def _job_facets(identity: StepIdentity, code_digest: str | None, revision: str, producer: str) -> dict[str, Any]:
+    job_type = "TASK" if identity.step is not None else "DAG"
+    facets = {
+        "jobType": _facet("JobTypeJobFacet", producer, processingType="BATCH", integration=NAMESPACE.upper(), jobType=job_type)
+    }
+    if code_digest is not None:
+        facets["groundswell_sourceCode"] = _facet(
+            "GroundswellSourceCodeJobFacet", producer, language="Python", digest=code_digest, algorithm="SHA-256"
+        )
+    if revision:
+        # Where a repository lies is nobody's business and changes: the commit is named by its SWHID, ISO/IEC 18670.
+        url = f"swh:1:rev:{revision.partition('-')[0]}"
+        facets["sourceCodeLocation"] = _facet("SourceCodeLocationJobFacet", producer, type="git", url=url, version=revision)
+    return facets
 
 
 def _facet(name: str, producer: str, /, **fields: Any) -> dict[str, Any]:

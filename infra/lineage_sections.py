@@ -10,6 +10,7 @@ from infra.lineage_nodes import artifact_title, as_text, error_text, step_title
 from infra.lineage_records import Records, digest_of, run_of_step
 
 _ENVIRONMENT_LABELS = {
+    "revision": "Source commit",
     "lock_digest": "Dependency lock (SHA-256)",
     "python": "Python",
     "platform": "Platform",

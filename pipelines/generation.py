@@ -17,6 +17,7 @@ from infra.errors import BadSettingError
 from infra.home import Home
 from infra.lineage import record_event
 from infra.source_digest import lock_digest, source_digest
+from infra.source_revision import source_revision
 from infra.tables import assets
 from model_core.device import DeviceName
 from model_core.sampling.names import SamplerName
@@ -190,5 +191,6 @@ def _record(run: RunContext, version: Any, media: ArtifactRef, files: list[Gener
             outputs=[lineage.ArtifactRef(kind="media", digest=file.sha256) for file in files],
             environment={"lock_digest": lock_digest()},
             code_digest=source_digest("pipelines.generation"),
+            revision=source_revision(),
         )
         record_event(uow, event)

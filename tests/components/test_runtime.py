@@ -114,6 +114,27 @@ def test_reuse_is_decided_before_anything_heavy_is_imported(
     assert calls == ["waves"]
 
 
+def test_the_commit_is_on_record_and_makes_no_difference_to_the_work(
+    home: Home, dataset: Path, calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = []
+    for revision in ("a" * 40, f"{'b' * 40}-dirty", ""):
+        monkeypatch.setattr("components.observers.source_revision", lambda revision=revision: revision)
+        runs.append(begin(home))
+        run_step(runs[-1], "copy", {}, {"dataset": dataset})
+    assert calls == ["waves"]
+    with home.database.read() as connection:
+        events = load_events(connection)
+        (made,) = get_steps(connection, runs[0].run_id)
+    assert made.record["environment"]["revision"] == "a" * 40
+    said = [event["job"]["facets"].get("sourceCodeLocation") for event in events]
+    assert [(one["type"], one["version"], one["url"]) if one else None for one in said] == [
+        *[("git", "a" * 40, f"swh:1:rev:{'a' * 40}")] * 2,
+        *[("git", f"{'b' * 40}-dirty", f"swh:1:rev:{'b' * 40}")] * 2,
+        *[None] * 2,
+    ]
+
+
 @pytest.mark.parametrize("change", ["config", "input"])
 def test_other_work_is_not_reused(home: Home, dataset: Path, calls: list[str], change: str) -> None:
     run_step(begin(home), "copy", {}, {"dataset": dataset})

@@ -37,6 +37,7 @@ FULL = {
     "config": {"learning_rate": 0.001},
     "environment": {"lock_digest": "c" * 64, "python": "3.11"},
     "code_digest": "d" * 64,
+    "revision": f"{'e' * 40}-dirty",
     "engine": ("kfp.local", "2.17.0"),
 }
 EVENTS = [

@@ -24,7 +24,7 @@ from tests.foreign_events import SPARK, dataset, write_lines
 
 RUNS = {1: "0198f3a2-6f10-7c3e-9a51-3f2f6f0a7b11", 2: "0198f3a2-6f10-7c3e-9a51-3f2f6f0a7b12"}
 ITEMS = {1: "abcd", 2: "bcde"}
-ENVIRONMENT = {"lock_digest": "1" * 64, "python": "3.11.7", "host": "workbench"}
+ENVIRONMENT = {"lock_digest": "1" * 64, "python": "3.11.7", "host": "workbench", "revision": "a" * 40}
 
 
 class TwoModels:
@@ -58,7 +58,9 @@ class TwoModels:
         run_id, digest = RUNS[number], {kind: f"{number}{kind[0]}" * 32 for kind in ("model", "package")}
         used = ArtifactRef(kind="dataset", digest=self.data[number])
         made = {kind: ArtifactRef(kind=kind, digest=value) for kind, value in digest.items()}
-        environment = ENVIRONMENT | ({"host": "cluster-3", "image_digest": "sha256:9"} if number == 2 else {})
+        environment = ENVIRONMENT | (
+            {"host": "cluster-3", "image_digest": "sha256:9", "revision": f"{'a' * 40}-dirty"} if number == 2 else {}
+        )
         config = {"seed": number, "learning_rate": 0.001} | ({"long_skips": True} if number == 2 else {})
         record = {"config": config, "environment": environment, "code_digest": "c" * 64}
         with self.db.unit_of_work() as uow:
@@ -98,6 +100,7 @@ def test_what_differs_is_named_and_nothing_else(two: TwoModels) -> None:
     assert differing(two.diff()) == {
         "data: pictures": (two.data[1], two.data[2]),
         "made on the way: model": ("1m" * 32, "2m" * 32),
+        "source: revision": ("a" * 40, f"{'a' * 40}-dirty"),
         "environment: host": ("workbench", "cluster-3"),
         "environment: image digest": (UNKNOWN, "sha256:9"),
         "seeds: train_dit.seed": (1, 2),
@@ -111,7 +114,7 @@ def test_what_differs_is_named_and_nothing_else(two: TwoModels) -> None:
 
 def test_what_was_not_recorded_is_unknown_and_not_guessed(two: TwoModels) -> None:
     unknown = {f"{title}: {p.name}" for title, pairs in two.diff().sections.items() for p in pairs if p.is_unknown}
-    assert {"source: revision", "environment: image", "environment: accelerator", "data: pictures: sources"} <= unknown
+    assert {"environment: image", "environment: accelerator", "data: pictures: sources"} <= unknown
     two.execute(update(steps).where(steps.c.run_id == RUNS[2], steps.c.step == "train_dit").values(record=None))
     found = differing(two.diff())
     assert found["parameters: train_dit.learning_rate"] == (0.001, UNKNOWN)
