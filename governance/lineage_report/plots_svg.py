@@ -26,7 +26,7 @@ def draw_curve(curve: Curve) -> str:
     def line(values: Sequence[float]) -> str:
         return "M" + " L".join(place(x, y) for x, y in zip(curve.x, values, strict=True))
 
-    parts = [_opening(_WIDTH, _HEIGHT, curve.title, curve.words)]
+    parts = [opening(_WIDTH, _HEIGHT, curve.title, curve.words)]
     for tick in ticks:
         _, y = place(curve.x[0], tick).split()
         parts.append(f'<path class="grid" d="M{_LEFT:.1f} {y} H{_WIDTH - _RIGHT:.1f}"/>')
@@ -49,7 +49,7 @@ def draw_estimate(estimate: Estimate) -> str:
         return _STRIP_MARGIN + (value - low) / (high - low) * (_STRIP_WIDTH - 2 * _STRIP_MARGIN)
 
     axis = 15.0
-    parts = [_opening(_STRIP_WIDTH, _STRIP_HEIGHT, estimate.name, estimate_words(estimate))]
+    parts = [opening(_STRIP_WIDTH, _STRIP_HEIGHT, estimate.name, estimate_words(estimate))]
     parts.append(f'<path class="grid" d="M{_STRIP_MARGIN:.1f} {axis} H{_STRIP_WIDTH - _STRIP_MARGIN:.1f}"/>')
     if estimate.low is not None and estimate.high is not None:
         first, last = across(estimate.low), across(estimate.high)
@@ -91,7 +91,8 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
     return (low, high) if high > low else (low - max(abs(low), 1.0) / 2, high + max(abs(high), 1.0) / 2)
 
 
-def _opening(width: float, height: float, title: str, words: str) -> str:
+def opening(width: float, height: float, title: str, words: str) -> str:
+    """Returns the opening tag of a plot, which tells its title and words to who cannot see it."""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="plot" viewBox="0 0 {width:g} {height:g}" role="img" '
         f'aria-label="{escape(f"{title}: {words}", {chr(34): "&quot;"})}">'

@@ -4,7 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from governance.model_diff.model import flatten
 from groundswell.cli.output import format_number
+
+__all__ = ["Comparison", "compare", "flatten", "show_value"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,17 +41,6 @@ def compare(items: Sequence[str], mappings: Sequence[Mapping[str, Any]]) -> Comp
     """Sets flat mappings side by side; names in the order in which they first appear."""
     names = dict.fromkeys(name for mapping in mappings for name in mapping)
     return Comparison(items=tuple(items), values={name: tuple(mapping.get(name) for mapping in mappings) for name in names})
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns nested mappings as one, keys dotted."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def show_value(value: Any) -> str:

@@ -1,7 +1,7 @@
 """`groundswell lineage diff`: what two model versions were made from, side by side."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -35,7 +35,7 @@ def diff(invocation: Invocation, first: str, second: str) -> None:
     """Compare what two models were made from: data and their items, source, environment, seeds, parameters, evaluation.
 
     MODEL is name/version or name@alias. Only what was recorded is compared: what was not is unknown, and never guessed from the
-    other model. `models diff` compares the packages themselves.
+    other model. `models diff` compares what they do, too.
     """
     from governance.lineage_diff import diff_document
     from infra.lineage_diff import diff_lineage
@@ -47,14 +47,22 @@ def diff(invocation: Invocation, first: str, second: str) -> None:
     if invocation.as_json:
         echo_json(diff_document(found))
     else:
-        _print(found)
+        one, other = found.origins
+        if one.package == other.package:
+            click.echo("both are the same package, byte for byte")
+        print_lineage(found)
 
 
-def _print(found: "LineageDiff") -> None:
+def print_lineage(found: "LineageDiff", *, without: Sequence[str] = ()) -> None:
+    """Prints what differs between two lineages.
+
+    Args:
+        found: What was found.
+        without: Sections to leave out.
+    """
     one, other = found.origins
-    if one.package == other.package:
-        click.echo("both are the same package, byte for byte")
-    for title, pairs in found.sections.items():
+    sections = {title: pairs for title, pairs in found.sections.items() if title not in without}
+    for title, pairs in sections.items():
         names = without_bounds({pair.name: 0.0 for pair in pairs})
         rows = [(pair.name, *_values(pair, pairs)) for pair in pairs if pair.differs and pair.name in names]
         if rows:
@@ -64,8 +72,8 @@ def _print(found: "LineageDiff") -> None:
         _print_items(changes)
     if found.is_same:
         click.echo("everything that is known of how they were made is the same")
-    same = [f"{title} ({count})" for title, count in _counts(found, unknown=False).items()]
-    unknown = [f"{title}: {pair.name}" for title, pairs in found.sections.items() for pair in pairs if pair.is_unknown]
+    same = [f"{title} ({count})" for title, count in _num_same(sections).items()]
+    unknown = [f"{title}: {pair.name}" for title, pairs in sections.items() for pair in pairs if pair.is_unknown]
     click.echo()
     for label, values in (("the same for both", same), ("unknown for both", unknown)):
         if values:
@@ -86,10 +94,8 @@ def _values(pair: "Pair", pairs: "Sequence[Pair]") -> tuple[str, str]:
     return shown[0], shown[1]
 
 
-def _counts(found: "LineageDiff", *, unknown: bool) -> dict[str, int]:
-    counts = {
-        title: sum(not pair.differs and pair.is_unknown is unknown for pair in pairs) for title, pairs in found.sections.items()
-    }
+def _num_same(sections: "Mapping[str, Sequence[Pair]]") -> dict[str, int]:
+    counts = {title: sum(not pair.differs and not pair.is_unknown for pair in pairs) for title, pairs in sections.items()}
     return {title: count for title, count in counts.items() if count}
 
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from governance.withdrawal import items_text
-from groundswell.cli.comparing import compare, flatten, show_value
+from groundswell.cli.comparing import flatten, show_value
 from groundswell.cli.context import Group, Invocation, pass_invocation
 from groundswell.cli.metrics import metric_rows, without_bounds
+from groundswell.cli.model_diff import diff
 from groundswell.cli.output import echo_facts, echo_json, echo_table, format_number, format_time, heading, printable, shorten
 from groundswell.cli.withdrawn import print_withdrawals, withdrawals_of
 
@@ -159,53 +160,7 @@ def sign(invocation: Invocation, model: str) -> None:
         click.echo(f"{_name(version)} is signed with key {fingerprint[:16]}")
 
 
-@command.command("diff")
-@click.argument("first", metavar="MODEL")
-@click.argument("second", metavar="MODEL")
-@pass_invocation
-def diff(invocation: Invocation, first: str, second: str) -> None:
-    """Compare two models: metrics, configuration and what they were made from.
-
-    Both packages are verified first.
-    """
-    home = invocation.open_home()
-    opened = [_open(home, model) for model in (first, second)]
-    names = [_name(version) for version, _ in opened]
-    metrics = compare(names, [dict(version.metrics) for version, _ in opened])
-    configs = compare(names, [flatten(package.config) for _, package in opened])
-    inputs = compare(names, [dict(version.inputs) for version, _ in opened])
-    same = opened[0][0].root_digest == opened[1][0].root_digest
-    if invocation.as_json:
-        echo_json(
-            {
-                "models": names,
-                "same_package": same,
-                "metrics": metrics.to_dict(),
-                "config_differences": {name: dict(zip(names, row, strict=True)) for name, row in configs.differing.items()},
-                "inputs": inputs.to_dict(),
-            }
-        )
-        return
-    if same:
-        click.echo("both are the same package, byte for byte")
-    heading("Metrics")
-    echo_table(("metric", *names, "change"), metrics.rows(), right=(1, 2, 3), indent="  ")
-    heading("Configuration that differs")
-    if configs.differing:
-        rows = [(name, *map(shorten, values)) for name, *values in (row[:3] for row in configs.rows(only_differing=True))]
-        echo_table(("key", *names), rows, indent="  ")
-    else:
-        click.echo("  none")
-    heading("Made from")
-    rows = [
-        (
-            name,
-            *[str(digest)[:_DIGEST_CHARACTERS] if digest else "-" for digest in row],
-            "" if name in inputs.differing else "same",
-        )
-        for name, row in inputs.values.items()
-    ]
-    echo_table(("input", *names, ""), rows, indent="  ")
+command.add_command(diff)
 
 
 def _open(home: "Home", model: str) -> "tuple[ModelVersion, ModelPackage]":

@@ -1,0 +1,1 @@
+"""Two model versions side by side: how well they do, what they were made from, what they draw."""
