@@ -23,7 +23,6 @@ from benchmarks.quality_time import (
     run_recipes,
     write_results,
 )
-from model_core.transformer.presets import MODERN
 
 RESULTS = Path(__file__).parent / "results" / "ablation.json"
 BASE_NAME = "base"
@@ -59,8 +58,12 @@ ARMS: dict[str, Recipe] = {
         BASE.changed("rope-swiglu-rms", architecture={"positions": "rope", "mlp": "swiglu", "norm": "rms"}),
         BASE.changed("qk-norm", architecture={"qk_norm": True}),
         BASE.changed("swiglu-qk-norm", architecture={"mlp": "swiglu", "qk_norm": True}),
-        BASE.changed("modern", architecture=MODERN),
+        BASE.changed("rms-swiglu-qk-norm", architecture={"norm": "rms", "mlp": "swiglu", "qk_norm": True}),
+        BASE.changed(
+            "rope-rms-swiglu-qk-norm", architecture={"positions": "rope", "norm": "rms", "mlp": "swiglu", "qk_norm": True}
+        ),
         BASE.changed("shared-adaln", architecture={"modulation": "shared"}),
+        BASE.changed("swiglu-qk-norm-shared-adaln", architecture={"mlp": "swiglu", "qk_norm": True, "modulation": "shared"}),
         BASE.changed("long-skips", architecture={"long_skips": True}),
         BASE.changed("patch-2", architecture={"patch_size": (1, 2, 2)}),
         BASE.changed("patch-7", architecture={"patch_size": (1, 7, 7)}),
