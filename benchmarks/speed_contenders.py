@@ -197,7 +197,7 @@ def _diffusers(settings: Settings) -> Contender:
 
 
 def _architecture(settings: Settings, name: OursName) -> "TransformerConfig":
-    """Returns a network of ours: compatible with the reference, or with what the field has changed since."""
+    """Returns a network of ours: compatible with the reference, or as the preset `modern` has it."""
     from model_core.transformer.config import TransformerConfig
     from model_core.transformer.presets import modern
 

@@ -1,6 +1,6 @@
 """What a training step and a guided sampling step cost, against two peers: ``python -m benchmarks.transformer_speed``.
 
-Contenders: our network in our training loop as the DiT paper has it, with what the field has changed since, and with that and
+Contenders: our network in our training loop as the DiT paper has it, as the preset `modern` has it, and with that and
 one modulation for all blocks; the paper's network trained as its published program does (`benchmarks.peers`); diffusers'
 DiTTransformer2DModel with torch's AdamW and diffusers' average of weights. A training step is all of it: batch, forward,
 backward, clipping where the contender does it, optimiser, average.

@@ -10,8 +10,8 @@ from model_core.sampling.options import CacheInterval, DdpmVariance, GuidanceInt
 from model_core.training.config import DecayName, PrecisionName
 from model_core.transformer.config import AttentionName, MlpName, ModulationName, NormName, PositionsName, TextConditioningName
 
-_SIZES = ("patch_size", "hidden_size", "depth", "num_heads", "mlp_ratio", "norm", "mlp", "positions", "qk_norm")
-_VARIANTS = ("modulation", "attention", "text_conditioning", "long_skips", "learn_variance")
+_SIZES = ("patch_size", "hidden_size", "depth", "num_heads", "mlp_ratio", "norm", "mlp", "qk_norm")
+_VARIANTS = ("positions", "modulation", "attention", "text_conditioning", "long_skips", "learn_variance")
 _OPTIONS = tuple(f"sampling_{name}" for name in SamplingOptions.model_fields)
 _OF_MACHINE = ("device", "num_processes", "strategy")
 _OF_SAMPLING = ("sampling_num_steps", "guidance_scale", "sampler", *_OPTIONS)
@@ -53,7 +53,7 @@ class Config(BaseModel):
         compile: Whether blocks are compiled.
         activation_checkpointing: Whether blocks are computed again in the backward pass, for less memory.
         preset: An architecture by name, such as `DiT-S/2` or `DiT-B/2-modern`, in place of patch_size, hidden_size, depth,
-            num_heads, mlp_ratio, norm, mlp, positions and qk_norm, which must then be left at their defaults.
+            num_heads, mlp_ratio, norm, mlp and qk_norm, which must then be left at their defaults.
         hidden_size: Width of the transformer.
         depth: Number of blocks.
         num_heads: Attention heads.
@@ -61,7 +61,8 @@ class Config(BaseModel):
         patch_size: Latent positions a token along frames, height, width.
         norm: `layer` or `rms`.
         mlp: `gelu` or `swiglu`.
-        positions: `sinusoid` or `rope`.
+        positions: `sinusoid`, or `rope` for a model that is to work on grids larger than those that it is trained on; beside a
+            preset, too.
         qk_norm: Whether queries and keys are normalised.
         modulation: A modulation of its own for each block, or one that all share.
         attention: Over all tokens at once, or over space and time in turn.

@@ -1,10 +1,13 @@
 import json
+from statistics import mean
 
 import pytest
 
 from benchmarks import ablation, quality_runs
-from benchmarks.ablation import ARMS, DEFAULT_ARMS, main
+from benchmarks.ablation import ARMS, BASE, DEFAULT_ARMS, RESULTS, main
+from benchmarks.command import read_json
 from benchmarks.quality_runs import TransformerConfig
+from model_core.transformer.presets import MODERN
 from tests.benchmarks.toy_recipes import TOY_FLOW
 
 TOY_ARMS = {
@@ -95,3 +98,32 @@ def test_every_arm_makes_a_valid_configuration_and_differs_from_the_base(name):
 
 def test_the_default_arms_need_no_codec():
     assert all(ARMS[name].space != "codec" for name in DEFAULT_ARMS)
+
+
+@pytest.fixture
+def measured():
+    distances = {}
+    for path in (RESULTS, RESULTS.with_name("ablation-seeds.json")):  # where an arm has several seeds, they count
+        by_name = {}
+        for entry in read_json(path)["entries"]:
+            by_name.setdefault(entry["name"], []).append(entry["points"][-1]["distance"])
+        distances |= {name: mean(found) for name, found in by_name.items()}
+
+    def measured(parts):
+        (name,) = [name for name, arm in ARMS.items() if arm == BASE.changed(name, architecture=parts)]
+        return distances[name]
+
+    return measured
+
+
+@pytest.mark.parametrize("part", MODERN)
+def test_the_preset_modern_was_measured_to_be_better_with_each_of_its_parts_than_without(part, measured):
+    without = {name: value for name, value in MODERN.items() if name != part}
+    assert measured(MODERN) < measured(without) < measured({})
+
+
+@pytest.mark.parametrize("path", [RESULTS, RESULTS.with_name("ablation-seeds.json")], ids=lambda path: path.stem)
+def test_every_committed_figure_is_of_the_arm_of_its_name(path):
+    for entry in read_json(path)["entries"]:
+        architecture = {**entry["recipe"]["architecture"], "patch_size": tuple(entry["recipe"]["architecture"]["patch_size"])}
+        assert architecture == ARMS[entry["name"]].architecture, entry["name"]

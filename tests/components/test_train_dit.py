@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from model_core.errors import BadDataError, BadModelError
 from model_core.sampling.generate import load_transformer
 from model_core.training.config import TrainingConfig
 from model_core.transformer.model_config import SamplingDefaults
+from model_core.transformer.presets import MODERN
 from tests.model_core.toy_latents import LABELS, TEXT_DIM, write_latents
 
 SIZES = {"hidden_size": 16, "depth": 1, "num_heads": 2}
@@ -161,7 +163,7 @@ def test_every_option_trains_a_model_that_opens_and_says_what_it_is(tmp_path, ch
     for name in ("learn_variance", "modulation", "attention", "text_conditioning", "long_skips"):
         assert getattr(architecture, name) == getattr(config, name)
     if "preset" in change:
-        assert (architecture.hidden_size, architecture.norm, architecture.patch_size) == (64, "rms", (1, 2, 2))
+        assert (architecture.hidden_size, architecture.mlp, architecture.patch_size) == (64, "swiglu", (1, 2, 2))
     assert architecture.rope_grid == ((1, 1, 1) if architecture.positions == "rope" else None)
 
 
@@ -178,8 +180,21 @@ def test_a_size_beside_a_preset_that_has_another_is_refused_by_name(tmp_path, ch
 def test_a_size_beside_a_preset_that_has_the_same_is_no_conflict(tmp_path):
     latents = LatentDataset.open(write_latents(tmp_path / "latents")).config
     plain = build_architecture(Config(preset="tiny-modern"), latents)
-    assert build_architecture(Config(preset="tiny-modern", hidden_size=64, norm="rms", qk_norm=True), latents) == plain
-    assert build_architecture(Config(preset="tiny-modern", modulation="shared"), latents).modulation == "shared"
+    assert build_architecture(Config(preset="tiny-modern", hidden_size=64, **MODERN), latents) == plain
+
+
+@pytest.mark.parametrize("preset", ["tiny", "tiny-modern"])
+@pytest.mark.parametrize("change", [{"positions": "rope"}, {"modulation": "shared"}, {"long_skips": True}])
+def test_what_a_preset_does_not_decide_may_stand_beside_it(tmp_path, preset, change):
+    latents = LatentDataset.open(write_latents(tmp_path / "latents")).config
+    plain = build_architecture(Config(preset=preset), latents)
+    changed = build_architecture(Config(preset=preset, **change), latents)
+    grid = plain.grid(latents.latent_shape) if "positions" in change else None
+    assert changed == replace(plain, **change, rope_grid=grid)
+
+
+def test_the_step_keeps_every_part_of_the_preset_modern():
+    assert MODERN.keys() <= Config().size_values().keys()
 
 
 def test_the_model_says_which_precision_auto_was(tmp_path, monkeypatch):

@@ -91,7 +91,7 @@ def test_activation_checkpointing_changes_no_bit(latents):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [{}, dict(MODERN)], ids=["plain", "modern"])
+@pytest.mark.parametrize("changes", [{}, {**MODERN, "norm": "rms", "positions": "rope"}], ids=["plain", "newer parts"])
 def test_compiled_blocks_compute_the_same_in_real_numbers(tmp_path, changes):
     open_latents(tmp_path)
     command = [sys.executable, "-m", "tests.model_core.training.compiled", str(tmp_path), json.dumps(changes)]
