@@ -105,7 +105,7 @@ def test_from_two_trainings_to_a_verified_bundle(folder: Path, tell: Teller, tmp
     tell("--as", "Olga", "promote", "withdraw", request["request"])
     first_request = promote(tell, first)
     client = connect(f"sqlite:///{folder}/groundswell.db", str(folder / "mlartifacts"))
-    assert client.get_model_version_by_alias(name, "production").version == "1"
+    assert int(client.get_model_version_by_alias(name, "production").version) == 1
 
     # MLflow's own client, and plain SQL, are refused with what to do instead.
     with pytest.raises(MlflowException, match="groundswell promote request"):
@@ -115,11 +115,11 @@ def test_from_two_trainings_to_a_verified_bundle(folder: Path, tell: Teller, tmp
 
     # The next champion, and back at once.
     promote(tell, second)
-    assert client.get_model_version_by_alias(name, "production").version == "2"
+    assert int(client.get_model_version_by_alias(name, "production").version) == 2
     assert tell("--as", "Ada", "rollback", name, "--reason", "six fingers").exit_code == 5
     back = tell("--as", "Omar", "rollback", name, "--reason", "six fingers").document
     assert (back["model"], back["rolled_back"], back["request"]) == (first, second, first_request)
-    assert client.get_model_version_by_alias(name, "production").version == "1"
+    assert int(client.get_model_version_by_alias(name, "production").version) == 1
     assert [one["model"] for one in tell("promote", "status").document["champions"]] == [first]
 
     # All of it is in evidence that needs no platform.
