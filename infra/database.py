@@ -21,6 +21,7 @@ from governance.merkle import extend, leaf_hash
 from infra.bulk_insert import insert_rows
 from infra.database_errors import translated_errors
 from infra.engines import BEGIN_IMMEDIATE, make_engine, parse_url, shown_name
+from infra.errors import BackendUnavailableError
 from infra.ledger_nodes import StoredNodes, insert_nodes
 from infra.schema import HEAD, create_schema, lock_schema, read_revision, upgrade_schema
 from infra.tables import commitments, ledger_entries, ledger_head
@@ -149,6 +150,7 @@ class Database:
         self._clock = clock
         self._token_bytes = token_bytes
         self._active = threading.local()
+        self.on_failure: Callable[[], None] | None = None
 
     @classmethod
     def open(
@@ -208,6 +210,10 @@ class Database:
                 uow = self._lock_ledger(connection)
                 yield uow
                 uow.flush()
+        except BackendUnavailableError:
+            if self.on_failure is not None:
+                self.on_failure()
+            raise
         finally:
             self._active.inside = False
 

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from sqlalchemy import Connection, inspect, select
 
 from governance.ledger import parse_entry
 from governance.platform_keys import CREATED, ROTATED, require_signing
+from infra.append_failures import count_failure
 from infra.database import Database
 from infra.errors import BackendUnavailableError, BadSettingError
 from infra.identities import initialise_home
@@ -78,6 +79,7 @@ class Home:
         except BaseException:
             database.close()
             raise
+        database.on_failure = partial(count_failure, path / "metrics")
         return cls(settings=settings, database=database, keys=keys)
 
     @property

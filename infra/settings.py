@@ -19,6 +19,8 @@ _KEYS = {
     "artifact_root": "GROUNDSWELL_ARTIFACT_ROOT",
     "container_memory": "GROUNDSWELL_CONTAINER_MEMORY",
     "witnesses": "GROUNDSWELL_WITNESSES",
+    "webhooks": "GROUNDSWELL_WEBHOOKS",
+    "webhook_secret_file": "GROUNDSWELL_WEBHOOK_SECRET_FILE",
 }
 _ENVIRONMENT = "environment"
 _IMAGES = "GROUNDSWELL_IMAGES"
@@ -71,6 +73,8 @@ class Settings:
         container_memory: The most memory that a step's container may take, as an engine writes it (``8g``); empty for no bound.
         images: The steps' images by step, as ``name@digest``; empty where steps run outside containers.
         witnesses: Where signed checkpoints are kept outside the home: folders and ``s3://`` URLs.
+        webhooks: Who is told about promotions: URLs of http or https, which may hold a token.
+        webhook_secret_file: The file with what such messages are signed with.
     """
 
     home: Path
@@ -81,6 +85,8 @@ class Settings:
     container_memory: str = ""
     images: Mapping[str, str] = field(default_factory=dict)
     witnesses: tuple[str, ...] = ()
+    webhooks: tuple[str, ...] = field(default=(), repr=False)
+    webhook_secret_file: str = ""
 
     @classmethod
     def load(cls, home: Path | None = None) -> "Settings":
@@ -118,7 +124,9 @@ class Settings:
             backends={name: value for name, value in backends.items() if value},
             container_memory=values["container_memory"],
             images=_images(),
-            witnesses=tuple(one for part in values["witnesses"].split(",") if (one := part.strip())),
+            witnesses=_listed(values["witnesses"]),
+            webhooks=_listed(values["webhooks"]),
+            webhook_secret_file=values["webhook_secret_file"],
         )
 
     def export(self) -> None:
@@ -147,6 +155,10 @@ class Settings:
         for secret in sorted(filter(lambda one: len(one) >= _MIN_SECRET_LENGTH, secrets), key=len, reverse=True):
             text = text.replace(secret, "***")
         return text
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(one for part in text.split(",") if (one := part.strip()))
 
 
 def child_environment() -> dict[str, str]:

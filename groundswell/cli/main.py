@@ -36,6 +36,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "promote": ("promote", "Request, approve and apply promotions, and see what is where."),
         "rollback": ("rollback", "Go back to the champion before, at once."),
         "policy": ("policy", "List, show, set and test the policies of environments."),
+        "notify": ("notify", "Tell webhooks what waits for them about promotions."),
     },
     "Records": {
         "lineage": ("lineage", "Show where a model, run, dataset or picture came from."),
