@@ -133,7 +133,7 @@ class Recorder:
             self._end(uow, "completed", record=record, work_s=result.work_s, mlflow_run_id=mlflow_run_id)
             for reference in result.outputs.values():
                 self._insert_artifact(uow, reference, facts=result.report.facts)
-            self._event(uow, "COMPLETE", record=record)
+            self._event(uow, "COMPLETE", record=record, facts=record["facts"])
             self._append(
                 uow,
                 "step.completed",
@@ -147,7 +147,7 @@ class Recorder:
         """Records that an earlier result was verified and reused."""
         with self._context.home.database.unit_of_work() as uow:
             self._end(uow, "reused", record=record, work_s=0.0)
-            self._event(uow, "COMPLETE", record=record, reused=True)
+            self._event(uow, "COMPLETE", record=record, facts=record["facts"], reused=True)
             self._append(uow, "step.reused", record, mlflow_run_id=None, work_s=0.0)
 
     def tampered(self, problems: list[str], kept: Path) -> None:
@@ -157,12 +157,12 @@ class Recorder:
             details = {"fingerprint": context.fingerprint, "kept": kept.name, "problems": problems}
             uow.append("artifact.tampered", context.subject, details, run_id=context.run_id)
 
-    def failed(self, status: str, problem: StepError) -> None:
-        """Records that the step has failed or was interrupted."""
+    def failed(self, status: str, problem: StepError, facts: Mapping[str, Any]) -> None:
+        """Records that the step has failed or was interrupted, and what it had found out of its inputs."""
         with self._context.home.database.unit_of_work() as uow:
             work_s = time.monotonic() - self._began
             self._end(uow, status, error=problem.to_json(), work_s=work_s)
-            self._event(uow, "ABORT" if status == "interrupted" else "FAIL", error=problem.diagnosis)
+            self._event(uow, "ABORT" if status == "interrupted" else "FAIL", error=problem.diagnosis, facts=facts)
             details = {
                 **self._ending(uow, work_s=work_s, mlflow_run_id=None),
                 "error_digest": problem.digest,
@@ -228,6 +228,7 @@ class Recorder:
         event_type: lineage.EventType,
         *,
         record: Mapping[str, Any] | None = None,
+        facts: Mapping[str, Any] | None = None,
         error: str | None = None,
         reused: bool = False,
     ) -> None:
@@ -236,7 +237,7 @@ class Recorder:
             event_type,
             lineage.StepIdentity(run_id=context.run_id, pipeline=context.pipeline, step=context.spec.name),
             time=uow.time,
-            inputs=[_described(one, record["facts"] if record else {}) for one in context.inputs.values()],
+            inputs=[_described(one, facts or {}) for one in context.inputs.values()],
             outputs=[lineage.ArtifactRef(kind=one["kind"], digest=one["digest"]) for one in record["outputs"].values()]
             if record
             else [],

@@ -88,7 +88,8 @@ class StepReport:
     Attributes:
         metrics: Figures worth comparing between runs; deterministic for the same work.
         summary: One line for a person.
-        facts: JSON-serialisable facts for lineage and the report, such as item counts and licences.
+        facts: JSON-serialisable facts for lineage and the report, such as item counts and licences. An error that a step
+            raises may have `facts`, too: what it found out before it failed.
         artifacts: Files or folders to log to MLflow, as paths relative to an output: ``{"validation": ["report.html"]}``.
     """
 

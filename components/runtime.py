@@ -94,7 +94,7 @@ def run_step(
         problem = describe_error(error)
         problem = replace(problem, diagnosis=run.home.settings.redact(problem.diagnosis))
         progress.ended(status, problem.diagnosis)
-        recorder.failed(status, problem)
+        recorder.failed(status, problem, getattr(error, "facts", {}))
         metrics.ended(status, work_s=0.0)
         raise
 

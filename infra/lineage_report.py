@@ -17,6 +17,7 @@ from infra.lineage_pictures import LOSS_CAPTION, read_pictures
 from infra.lineage_plots import read_curves, read_estimates
 from infra.lineage_records import Records, read_records, run_of_step
 from infra.lineage_sections import (
+    check_tables,
     code_facts,
     data_sources,
     environments,
@@ -78,6 +79,7 @@ def build_report(db: Database, subject: str, *, home: Path, media: Path | None =
         edges=drawn.edges,
         timeline=timeline(subject, ordered, records, importers=importers),
         data=(*data_sources(upstream, records), *_data_by_others(upstream, further, records, producers)),
+        checks=check_tables(ordered, records),
         metrics=metric_tables(ordered, records),
         code=code_facts(ordered, records),
         environments=environments(ordered, records),

@@ -139,6 +139,26 @@ def metric_tables(nodes: Sequence[str], records: Records) -> tuple[FactTable, ..
     return tuple(table for table in tables if table.facts)
 
 
+def check_tables(nodes: Sequence[str], records: Records) -> tuple[FactTable, ...]:
+    """Returns the checks of data that steps tell of in their last events, by step: how many hold, and each that does not."""
+    tables = []
+    for node in nodes:
+        event = (records.last_event(node) if node.startswith("step:") else None) or {}
+        data = [*event.get("inputs", ()), *event.get("outputs", ())]
+        facets = [{**one.get("facets", {}), **one.get("inputFacets", {})}.get("dataQualityAssertions", {}) for one in data]
+        checks = [check for facet in facets for check in facet.get("assertions", ())]
+        failed = [check for check in checks if not check["success"]]
+        facts = [Fact(label="Checks that hold", value=f"{len(checks) - len(failed):,} of {len(checks):,}")]
+        facts += [Fact(label=check.get("description") or check["assertion"], value=_unmet(check)) for check in failed]
+        if checks:
+            tables.append(FactTable(title=step_title(node), facts=tuple(facts), subject=node))
+    return tuple(tables)
+
+
+def _unmet(check: Mapping[str, Any]) -> str:
+    return "does not hold (a warning)" if check.get("severity") == "warn" else "does not hold: the data are refused"
+
+
 def parameter_tables(nodes: Sequence[str], records: Records) -> tuple[FactTable, ...]:
     """Returns the configuration of steps."""
     tables = [_table(step_title(step), row["record"].get("config") or {}, step) for step, row in _steps(nodes, records)]

@@ -30,6 +30,20 @@ _BESIDE = {"nearest_distance": "nearest", "leak_distance": "leak_nearest"}
 """Which column of the media table names the other picture of a pair."""
 
 
+class ValidationFailedError(BadDataError):
+    """Data do not meet an expectation of severity "error".
+
+    Args:
+        diagnosis: One line that names the first rows.
+        hint: Where all of them are.
+        facts: What lineage tells of the data, as `StepReport.facts`.
+    """
+
+    def __init__(self, diagnosis: str, *, hint: str, facts: Mapping[str, Any]) -> None:
+        super().__init__(diagnosis, hint=hint)
+        self.facts = facts
+
+
 def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path], ports: Ports) -> StepReport:
     """Validates `inputs["dataset"]`.
 
@@ -37,8 +51,8 @@ def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path],
     `outputs["data_docs"]`: HTML pages.
 
     Raises:
-        BadDataError: The dataset cannot be opened, the suite is wrong, or an expectation of severity "error" is not met;
-            the report is then kept in `ports.scratch / "validation"`.
+        BadDataError: The dataset cannot be opened, or the suite is wrong.
+        ValidationFailedError: An expectation of severity "error" is not met; `ports.scratch / "validation"` keeps the report.
     """
     folder, validation = inputs["dataset"], outputs["validation"]
     suite_text = config.suite or default_suite_text()
@@ -72,7 +86,7 @@ def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path],
     write_index(outputs["data_docs"], report, failed_rows)
     make_readable_offline(outputs["data_docs"])
     if not report["success"]:
-        raise _failure(outcomes, tables, _keep(outputs, ports.scratch))
+        raise _failure(outcomes, tables, _keep(outputs, ports.scratch), _facts(dataset, outcomes))
     return _step_report(dataset, outcomes, report)
 
 
@@ -215,7 +229,9 @@ def _keep(outputs: Mapping[str, Path], scratch: Path) -> Path:
     return kept
 
 
-def _failure(outcomes: Sequence[Outcome], tables: Mapping[str, pd.DataFrame], kept: Path) -> BadDataError:
+def _failure(
+    outcomes: Sequence[Outcome], tables: Mapping[str, pd.DataFrame], kept: Path, facts: Mapping[str, Any]
+) -> ValidationFailedError:
     """Returns an error that names the first rows of the first expectation that is not met."""
     failed = _failed(outcomes, "error")
     rows = _named_rows(failed[0], tables)
@@ -227,10 +243,20 @@ def _failure(outcomes: Sequence[Outcome], tables: Mapping[str, pd.DataFrame], ke
     )
     more = f" and {len(rows) - _NAMED_ROWS} more" if len(rows) > _NAMED_ROWS else ""
     others = f"; {len(failed) - 1} other expectations fail too" if len(failed) > 1 else ""
-    return BadDataError(
+    return ValidationFailedError(
         f"validation failed: {failed[0].entry.meaning!r}: {failed[0].num_failed} failed: {named}{more}{others}",
         hint=f"all failed rows are listed in {kept / 'failed_rows.csv'}; pages: {kept / 'data_docs' / 'index.html'}",
+        facts=facts,
     )
+
+
+def _facts(dataset: Dataset, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Returns what lineage tells of the data, whether they passed or not."""
+    return {
+        "assertions": [_assertion(outcome).to_dict() for outcome in outcomes],
+        "licences": list(dataset.info.licences),
+        "attribution": dataset.info.attribution,
+    }
 
 
 def _step_report(dataset: Dataset, outcomes: Sequence[Outcome], report: Mapping[str, Any]) -> StepReport:
@@ -249,10 +275,8 @@ def _step_report(dataset: Dataset, outcomes: Sequence[Outcome], report: Mapping[
         facts={
             "dataset_digest": report["dataset_digest"],
             "statistics": report["statistics"],
-            "assertions": [_assertion(outcome).to_dict() for outcome in outcomes],
             "warnings": [f"{outcome.entry.meaning}: {outcome.num_failed} rows do not" for outcome in warnings],
-            "licences": list(dataset.info.licences),
-            "attribution": dataset.info.attribution,
+            **_facts(dataset, outcomes),
         },
         artifacts={"validation": ("report.json", "failed_rows.csv", "suite.yaml"), "data_docs": (".",)},
     )

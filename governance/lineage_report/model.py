@@ -252,6 +252,7 @@ class ReportContent:
         curves: Losses of the models that were trained, from folders whose digests were checked.
         estimates: Figures of the evaluations with their intervals.
         statements: Signed statements about these subjects, verified again.
+        checks: Checks of data by step: how many hold, and which do not.
         imported: What other producers state about the nodes above.
         imported_edges: The edges that they alone state, with who does.
     """
@@ -276,6 +277,7 @@ class ReportContent:
     curves: tuple[Curve, ...] = ()
     estimates: tuple[Estimates, ...] = ()
     statements: tuple[SignedStatement, ...] = ()
+    checks: tuple[FactTable, ...] = ()
     imported: tuple[ImportedStatement, ...] = ()
     imported_edges: Mapping[Edge, str] = field(default_factory=dict)
 
