@@ -21,7 +21,7 @@ from infra.withdrawal_reach import (
     withdrawals_reaching,
 )
 from infra.withdrawals import WithdrawalRequest, withdraw
-from tests.infra.test_lineage_report import FAILED, GENERATION, PERSON, RERUN, RUN, World
+from tests.infra.traced_world import FAILED, GENERATION, PERSON, RERUN, RUN, World
 
 REASON = "the licence ended <b>in October</b>"
 ITEMS = ["a" * 64, "b" * 64]
