@@ -17,7 +17,8 @@ from governance.errors import IntegrityError
 from governance.ledger import SYSTEM
 from governance.provenance import MadeBy, Making, parse_provenance, provenance_statement
 from infra.database import UnitOfWork
-from infra.keys import PACKAGE_KEY, Keys, public_pem
+from infra.key_pem import public_pem
+from infra.keys import PACKAGE_KEY, Keys
 from infra.model_signature import load_private_key
 from infra.platform_keys import key_history
 from infra.runs import RunRow, StepRow

@@ -28,7 +28,8 @@ from infra.database import Database, UnitOfWork
 from infra.errors import InfraError
 from infra.identities import get_identity
 from infra.key_files import remove_file
-from infra.keys import LOG_KEY, PACKAGE_KEY, Keys, PrivateKey, public_pem
+from infra.key_pem import PrivateKey, public_pem
+from infra.keys import LOG_KEY, PACKAGE_KEY, Keys
 from infra.ledger import sign_head
 from infra.locking import lock
 from infra.platform_keys import key_history

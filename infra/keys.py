@@ -7,10 +7,8 @@ there to ask.
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -18,17 +16,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from governance.errors import IntegrityError
 from governance.identity import identity_id_of
 from infra.errors import BackendUnavailableError, BadSettingError
-from infra.key_files import move_file, read_private_file, replace_file, write_once
-from infra.passphrases import ask_passphrase
+from infra.key_files import move_file, replace_file, write_once
+from infra.key_pem import PrivateKey, is_encrypted, private_pem, public_pem, read_log_public_key, read_private_key
 
 LOG_KEY = "log"
 PACKAGE_KEY = "package-signing"
 RETIRED_DIGITS = 16
 _RETIRED_NAME = re.compile(rf"(?:{LOG_KEY}|{PACKAGE_KEY})-[0-9a-f]{{{RETIRED_DIGITS}}}", re.ASCII)
 _PERSON_NAME = re.compile(r"id-[0-9a-f]{16}", re.ASCII)
-
-PrivateKey = Ed25519PrivateKey | ec.EllipticCurvePrivateKey
-PublicKey = Ed25519PublicKey | ec.EllipticCurvePublicKey
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +91,7 @@ class Keys:
         Raises:
             BackendUnavailableError: The folder cannot be written.
         """
-        replace_file(self.staged_path(name), _private_pem(key, None), 0o600)
+        replace_file(self.staged_path(name), private_pem(key, None), 0o600)
         return key
 
     def staged(self, name: str) -> PrivateKey | None:
@@ -158,7 +153,7 @@ class Keys:
                 wrong or cannot be asked for.
         """
         path = self.private_path(identity_id)
-        key = _read(path, ask=True)
+        key = read_private_key(path, ask=True)
         if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
             raise BadSettingError(f"{path} is not an ECDSA P-256 key")
         if _identity_id(key) != identity_id:
@@ -176,7 +171,7 @@ class Keys:
         """
         key = ec.generate_private_key(ec.SECP256R1())
         identity_id, public = _identity_id(key), public_pem(key.public_key())
-        write_once(self.private_path(identity_id), _private_pem(key, passphrase), 0o600)
+        write_once(self.private_path(identity_id), private_pem(key, passphrase), 0o600)
         write_once(self.public_path(identity_id), public, 0o644)
         return PersonKey(identity_id=identity_id, public_key_pem=public.decode(), path=self.private_path(identity_id))
 
@@ -200,7 +195,7 @@ class Keys:
             BackendUnavailableError: The folder cannot be written.
         """
         key = self.person_private_key(identity_id)
-        replace_file(self.private_path(identity_id), _private_pem(key, passphrase), 0o600)
+        replace_file(self.private_path(identity_id), private_pem(key, passphrase), 0o600)
 
     def discard_person_key(self, identity_id: str) -> None:
         """Removes the key of an identity that came to nothing."""
@@ -213,49 +208,9 @@ class Keys:
             raise IntegrityError(
                 f"{self.private_path(name)} is missing, its public half is there", hint="restore it from a backup"
             )
-        write_once(self.private_path(name), _private_pem(key, None), 0o600)
+        write_once(self.private_path(name), private_pem(key, None), 0o600)
         winner = read_private_key(self.private_path(name))
         write_once(self.public_path(name), public_pem(winner.public_key()), 0o644)
-
-
-def public_pem(key: PublicKey) -> bytes:
-    """Returns a public key as SubjectPublicKeyInfo PEM."""
-    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-
-
-def read_private_key(path: Path) -> PrivateKey:
-    """Reads a private key that no passphrase protects.
-
-    Raises:
-        BadSettingError: It is missing, readable by others than its owner, encrypted, or no Ed25519 or ECDSA key in PEM.
-    """
-    return _read(path, ask=False)
-
-
-def is_encrypted(path: Path) -> bool:
-    """Says whether a private key is encrypted.
-
-    Raises:
-        BadSettingError: It is missing, or readable by others than its owner.
-    """
-    return _is_encrypted(read_private_file(path, "private key"))
-
-
-def read_log_public_key(path: Path) -> Ed25519PublicKey:
-    """Reads a log's public key.
-
-    Raises:
-        BadSettingError: It is missing, or no Ed25519 public key in PEM.
-    """
-    try:
-        key = serialization.load_pem_public_key(path.read_bytes())
-    except OSError as error:
-        raise BadSettingError(f"public key {path} cannot be read: {error.strerror}") from error
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise BadSettingError(f"{path} is no public key in PEM") from error
-    if not isinstance(key, Ed25519PublicKey):
-        raise BadSettingError(f"{path} is no Ed25519 public key")
-    return key
 
 
 def _checked_name(name: str) -> str:
@@ -274,39 +229,3 @@ def _make_folder(folder: Path, mode: int) -> None:
 def _identity_id(key: ec.EllipticCurvePrivateKey) -> str:
     der = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return identity_id_of(der)
-
-
-def _private_pem(key: PrivateKey, passphrase: bytes | None) -> bytes:
-    encryption = serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
-    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
-
-
-def _is_encrypted(pem: bytes) -> bool:
-    return pem.lstrip().startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
-
-
-def _read(path: Path, *, ask: bool) -> PrivateKey:
-    pem = read_private_file(path, "private key")
-    if not _is_encrypted(pem):
-        return _loaded(path, pem, None)
-    if not ask:
-        raise BadSettingError(f"private key {path} has a passphrase", hint="only the keys of people may have one")
-    return _unlocked(path, pem)
-
-
-@lru_cache(maxsize=16)
-def _unlocked(path: Path, pem: bytes) -> PrivateKey:
-    """Opens an encrypted key; a process asks for its passphrase until one was right, and not again."""
-    return _loaded(path, pem, ask_passphrase(f"private key {path.stem}"))
-
-
-def _loaded(path: Path, pem: bytes, passphrase: bytes | None) -> PrivateKey:
-    try:
-        key = serialization.load_pem_private_key(pem, password=passphrase)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        if passphrase is not None:
-            raise BadSettingError(f"the passphrase of private key {path} is wrong", hint="try again") from error
-        raise BadSettingError(f"{path} is no private key in PEM") from error
-    if not isinstance(key, Ed25519PrivateKey | ec.EllipticCurvePrivateKey):
-        raise BadSettingError(f"{path} is neither an Ed25519 nor an ECDSA key")
-    return key

@@ -8,7 +8,8 @@ from sqlalchemy import Connection
 from governance.errors import IntegrityError
 from governance.log_keys import LOG, LogKeys
 from infra.errors import BackendUnavailableError
-from infra.keys import Keys, public_pem
+from infra.key_pem import public_pem
+from infra.keys import Keys
 from infra.platform_keys import key_entries, key_history
 
 _WAIT_S = 5.0

@@ -20,7 +20,7 @@ from governance.errors import IntegrityError
 from governance.model_records import RegisteredModel
 from governance.package_layout import SIGNATURE
 from infra.database import Database
-from infra.keys import public_pem
+from infra.key_pem import public_pem
 from infra.mlflow_client import connect, ensure_experiment, translated_mlflow_errors
 from infra.model_package import ModelPackage, open_with_key, sign_package
 from infra.model_signature import load_private_key, signer_of

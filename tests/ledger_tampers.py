@@ -15,7 +15,8 @@ from governance.canonical import canonical_json
 from governance.checkpoint import Checkpoint, sign_checkpoint
 from governance.merkle import GrowingTree, MemoryNodes, extend, leaf_hash
 from governance.platform_keys import fingerprint_of
-from infra.keys import Keys, public_pem
+from infra.key_pem import public_pem
+from infra.keys import Keys
 from infra.tables import metadata, schema_version
 
 # What no entry speaks of, and why.

@@ -106,7 +106,7 @@ def verify(invocation: Invocation, key_file: Path | None, anchor_paths: tuple[Pa
     Each problem is named; the exit code is 4 if there is one, and 6 if all else holds but a witness could not be asked.
     """
     from infra.anchors import read_anchors
-    from infra.keys import read_log_public_key
+    from infra.key_pem import read_log_public_key
     from infra.ledger_verification import verify_ledger
     from infra.log_keys import log_keys
     from infra.witnesses import ask

@@ -85,7 +85,7 @@ def verify(invocation: Invocation, file: Path, key_file: Path, media: Path | Non
     """
     from governance.bundle.verify import BundleError, read_bundle, verify_files
     from governance.digest import sha256_file
-    from infra.keys import read_log_public_key
+    from infra.key_pem import read_log_public_key
 
     read_log_public_key(key_file)
     try:

@@ -16,7 +16,8 @@ from governance.log_keys import LogKeys
 from infra.backup import format as layout
 from infra.backup.archive import TarReader
 from infra.backup.format import decode_value
-from infra.keys import LOG_KEY, PACKAGE_KEY, RETIRED_DIGITS, Keys, is_encrypted, public_pem, read_log_public_key, read_private_key
+from infra.key_pem import is_encrypted, public_pem, read_log_public_key, read_private_key
+from infra.keys import LOG_KEY, PACKAGE_KEY, RETIRED_DIGITS, Keys
 from infra.platform_keys import key_history
 from infra.settings import Settings
 from infra.tables import identities, ledger_entries

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from governance.promotion.non_inferiority import compare
 from sqlalchemy import Connection, select
 
 from governance.errors import GovernanceError
 from governance.promotion.gates import Difference, Evidence
+from governance.promotion.non_inferiority import compare
 from governance.promotion.policy import Policy
 from infra.lineage_graph import graph_node, read_graph
 from infra.lineage_records import read_records

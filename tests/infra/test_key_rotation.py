@@ -21,8 +21,9 @@ from infra.database import Database
 from infra.errors import BackendUnavailableError, BadSettingError
 from infra.home import Home
 from infra.identities import create_identity, list_identities
+from infra.key_pem import public_pem, read_private_key
 from infra.key_rotation import revoke_key, rotate_package_key
-from infra.keys import PACKAGE_KEY, Keys, public_pem, read_private_key
+from infra.keys import PACKAGE_KEY, Keys
 from infra.ledger import iter_entries, sign_checkpoint, verify_ledger
 from infra.locking import lock
 from infra.mlflow_registry import MlflowRegistry

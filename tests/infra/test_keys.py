@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from governance.errors import IntegrityError
 from governance.identity import identity_id_of
 from infra.errors import BackendUnavailableError, BadSettingError
-from infra.keys import LOG_KEY, PACKAGE_KEY, Keys, read_log_public_key, read_private_key
+from infra.key_pem import read_log_public_key, read_private_key
+from infra.keys import LOG_KEY, PACKAGE_KEY, Keys
 
 
 @pytest.fixture

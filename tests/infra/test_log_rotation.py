@@ -21,8 +21,9 @@ from infra.bundle import export_bundle
 from infra.errors import BackendUnavailableError, BadSettingError
 from infra.home import Home
 from infra.identities import create_identity
+from infra.key_pem import public_pem, read_log_public_key
 from infra.key_rotation import revoke_key
-from infra.keys import LOG_KEY, Keys, public_pem, read_log_public_key
+from infra.keys import LOG_KEY, Keys
 from infra.ledger import iter_entries, root_hash, verify_ledger
 from infra.ledger import sign_checkpoint as sign_ledger
 from infra.log_keys import log_keys

@@ -10,7 +10,8 @@ import pytest
 
 from infra import passphrases
 from infra.errors import BackendUnavailableError, BadSettingError
-from infra.keys import LOG_KEY, Keys, is_encrypted, read_private_key
+from infra.key_pem import is_encrypted, read_private_key
+from infra.keys import LOG_KEY, Keys
 from infra.settings import PASSPHRASE_FILE
 
 SECRET = "correct horse \u00e9"
