@@ -20,6 +20,7 @@ _STEPS = {
     "generate_media": "Generate pictures",
     "publish_media": "Hand out pictures",
 }
+_TOLD_ELSEWHERE = frozenset({"assertions", "media"})  # in the section about checks of the data, and of each picture
 _KINDS = {
     "dataset": "Dataset",
     "validation": "Validation report",
@@ -30,6 +31,7 @@ _KINDS = {
     "evaluation": "Evaluation",
     "package": "Model package",
     "media": "Generated pictures",
+    "media_set": "Folder of pictures",
     "request": "Request",
 }
 
@@ -173,8 +175,9 @@ def _artifact_facts(subject: str, records: Records) -> list[Fact]:
     artifact = records.artifacts.get(subject)
     if artifact is None:
         return facts
-    facts += [Fact(label="Recorded", value=artifact["created"]), Fact(label="Location", value=artifact["location"])]
-    return facts + [Fact(label=name.replace("_", " "), value=as_text(value)) for name, value in sorted(artifact["facts"].items())]
+    facts += [Fact(label="Recorded", value=artifact["created"]), Fact(label="Location", value=artifact["location"] or UNKNOWN)]
+    recorded = [(name, value) for name, value in sorted(artifact["facts"].items()) if name not in _TOLD_ELSEWHERE]
+    return facts + [Fact(label=name.replace("_", " "), value=as_text(value)) for name, value in recorded]
 
 
 def request_text(asset: Mapping[str, Any], records: Records) -> str | None:

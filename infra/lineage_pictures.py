@@ -44,11 +44,11 @@ def read_pictures(records: Records, graph: LineageGraph, node: str, *, home: Pat
 
 
 def _media_places(records: Records, graph: LineageGraph, node: str, home: Path) -> list[Path]:
-    """Returns where a generated file may lie: in the folders of media that it was handed out from."""
+    """Returns where a generated file may lie: in the folders of pictures that it was handed out from."""
     folders = [
         home / row["location"]
         for subject, row in records.artifacts.items()
-        if subject in graph.upstream(node) and row["kind"] == "media"
+        if subject in graph.upstream(node) and row["kind"] == "media_set"
     ]
     files = [path for folder in folders if folder.is_dir() for path in sorted(folder.iterdir())]
     return [path for path in files if path.suffix == ".png" and path.is_file()]

@@ -271,7 +271,7 @@ def _step_report(dataset: Dataset, outcomes: Sequence[Outcome], report: Mapping[
     text = f"{len(dataset):,} items meet {met} of {len(outcomes)} expectations"
     return StepReport(
         metrics={key: float(value) for key, value in metrics.items()},
-        summary=f"{text}; {len(warnings)} warnings" if warnings else text,
+        summary=f"{text}; {len(warnings)} {'warning' if len(warnings) == 1 else 'warnings'}" if warnings else text,
         facts={
             "dataset_digest": report["dataset_digest"],
             "statistics": report["statistics"],

@@ -20,6 +20,7 @@ _GAP_Y = 34.0
 _BEND_WIDTH = 6.0
 _MARGIN = 14.0
 _TITLE_CHARS = 27
+_WIDE_TITLE_CHARS = 22  # a longer one is written smaller: digits and capitals of some fonts would not fit
 _SUBTITLE_CHARS = 28
 _ARROW = (
     '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
@@ -200,12 +201,13 @@ def _draw_node(node: Node, box: Box, anchor: str | None, is_highlight: bool) -> 
     classes += " imported" if node.imported_from else ""
     classes += " broken" if node.status in {"failed", "interrupted"} else ""
     radius = box.height / 2 if node.kind == "step" else 7
+    name = "name long" if len(node.title) > _WIDE_TITLE_CHARS else "name"
     title_y = box.y + 4.5 if node.kind == "step" else box.y - 3.5
     size = f'width="{_number(box.width)}" height="{_number(box.height)}" rx="{_number(radius)}"'
     lines = [
         f"<title>{_xml(node.subject)}</title>",
         f'<rect x="{_number(left)}" y="{_number(top)}" {size}/>',
-        f'<text class="name" x="{_number(box.x)}" y="{_number(title_y)}">{_xml(_shortened(node.title, _TITLE_CHARS))}</text>',
+        f'<text class="{name}" x="{_number(box.x)}" y="{_number(title_y)}">{_xml(_shortened(node.title, _TITLE_CHARS))}</text>',
     ]
     if node.kind != "step" and node.subtitle:
         subtitle = _xml(_shortened(node.subtitle, _SUBTITLE_CHARS))

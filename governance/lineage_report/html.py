@@ -16,12 +16,13 @@ def anchors(content: ReportContent) -> Mapping[str, str]:
 
 def render_html(content: ReportContent) -> str:
     """Renders the page; whatever comes from records is escaped."""
-    from markupsafe import Markup
+    from markupsafe import Markup, escape
 
     environment = page_environment("governance.lineage_report")
     environment.filters["curve"] = lambda curve: Markup(draw_curve(curve))  # noqa: S704  # it escapes each text
     environment.filters["strip"] = lambda estimate: Markup(draw_estimate(estimate))  # noqa: S704  # the same
     environment.filters["in_words"] = estimate_words
+    environment.filters["breakable"] = lambda name: escape(name).replace("_", Markup("_<wbr>"))
     links = anchors(content)
     graph = _graph(content, links) if content.nodes else ""
     template = environment.get_template("report.html.j2")

@@ -58,7 +58,8 @@ def command(invocation: Invocation, subject: str, form: str, output: Path | None
     from infra.lineage_subjects import resolve_subject
 
     home = invocation.open_home()
-    content = build_report(home.database, resolve_subject(home.database, subject), home=home.path)
+    media = Path(subject) if Path(subject).is_file() else None
+    content = build_report(home.database, resolve_subject(home.database, subject), home=home.path, media=media)
     if output is None:
         output = home.reports / f"{_file_name(content.subject)}.html" if form == "html" else _STDOUT
     if output != _STDOUT:

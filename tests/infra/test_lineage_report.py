@@ -82,6 +82,32 @@ def test_the_summary_of_a_picture_leads_back_to_the_data(world: World) -> None:
     assert "verified" in content.ledger.message
 
 
+def test_a_picture_is_found_in_the_folder_that_it_was_handed_out_from(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    subject = f"media:{sha256_file(world.media[3])}"
+    folder = world.home / "media_set"
+    folder.mkdir()
+    world.media[3].rename(folder / "image-000003.png")
+    content = build_report(world.db, subject, home=world.home)
+    assert content.pictures[0].sha256 == subject.removeprefix("media:")
+    (folder / "image-000003.png").write_bytes(png(32, 32, seed=9))
+    content = build_report(world.db, subject, home=world.home)
+    assert subject.removeprefix("media:") not in {picture.sha256 for picture in content.pictures}
+
+
+def test_checks_and_pictures_are_not_told_again_as_what_was_recorded_of_a_thing(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    facts = {"media": [{"file": "a.png"}], "assertions": [{"assertion": "x"}], "num_items": 2}
+    with world.db.unit_of_work() as uow:
+        changed = update(artifacts).where(artifacts.c.kind == "media_set").values(facts=json.dumps(facts), location="")
+        uow.connection.execute(changed)
+    content = build_report(world.db, "model-version:emoji-small/1", home=world.home)
+    (node,) = (node for node in content.nodes if node.kind == "media_set")
+    told = {fact.label: fact.value for fact in node.facts}
+    assert (node.title, told["Location"], told["num items"]) == ("Folder of pictures", "unknown", "2")
+    assert not {"media", "assertions"} & told.keys()
+
+
 def test_reused_steps_are_told_but_not_drawn_again(world: World) -> None:
     content = build_report(world.db, "model-version:emoji-small/1", home=world.home)
     assert not any(RERUN in node.subject for node in content.nodes)

@@ -73,7 +73,7 @@ class World:
         Keys.create(home / "keys")
         self.digests = {
             kind: hashlib.sha256(kind.encode()).hexdigest()
-            for kind in ("validation", "codec", "latents", "package", "media", "request")
+            for kind in ("validation", "codec", "latents", "package", "media_set", "request")
         }
         for kind, file, data in (("evaluation", "samples.png", png(192, 128)), ("model", "loss_curve.png", png(200, 120))):
             (home / kind).mkdir()
@@ -235,7 +235,7 @@ class World:
             "generation",
             "generate_media",
             status="completed",
-            spec=(("package", "request"), ("media",), {}, f"{count} pictures"),
+            spec=(("package", "request"), ("media_set",), {}, f"{count} pictures"),
         )
         files = []
         for position in range(count):
@@ -265,7 +265,8 @@ class World:
             identity = StepIdentity(run_id=GENERATION, pipeline="generation", step="publish_media")
             made = [ArtifactRef(kind="media", digest=sha256_file(path)) for path in files]
             record_event(
-                uow, run_event("COMPLETE", identity, time=uow.time, inputs=[self.ref("media")], outputs=made, code_digest=CODE)
+                uow,
+                run_event("COMPLETE", identity, time=uow.time, inputs=[self.ref("media_set")], outputs=made, code_digest=CODE),
             )
         self._end(GENERATION, "completed")
         return files

@@ -10,6 +10,7 @@ import pytest
 
 from governance.bundle import content
 from governance.bundle.verify import SUMS, read_bundle
+from governance.digest import sha256_file
 from tests.openlineage_schemas import Schemas
 from tests.pipelines.calling import call
 from tests.pipelines.conftest import Trained
@@ -98,5 +99,7 @@ def test_a_pictures_bundle_leads_to_its_data(home: Path, trained: Trained, verif
     assert "MODEL_CARD.md" in files
     key = home / "keys" / "public" / "log.pem"
     assert check(verifier, bundle, "--key", key, "--file", picture).returncode == 0
+    shown = call(home, "lineage", picture, "--format", "json").document["pictures"]
+    assert (shown[0]["caption"], shown[0]["sha256"]) == ("The picture", sha256_file(picture))
     picture.write_bytes(picture.read_bytes() + b"\0")
     assert check(verifier, bundle, "--key", key, "--file", picture).returncode == 4
