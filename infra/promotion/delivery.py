@@ -1,45 +1,40 @@
 """Delivers what waits in the outbox to webhooks: signed, at least once, retried ever more rarely.
 
 A message is claimed in one unit of work, sent outside any, and marked in another. Whoever dies in between leaves it to be sent
-again, so a receiver tells by ``webhook-id`` what it has had. Headers and signature are those of Standard Webhooks
-(https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md).
+again once the claim is over, so a receiver tells by ``webhook-id`` what it has had.
+
+Each webhook is told in the order in which things happened, as long as it takes what it is sent: while a message waits to be sent
+to it again, later ones wait behind it. One that is refused again and again is overtaken after some tries, so that a receiver that
+cannot take one message gets the others.
 """
 
-import base64
-import binascii
-import hashlib
-import hmac
 import json
 import random
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
+from functools import partial
 from typing import Any, Final
-from urllib.parse import urlsplit
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Row, delete, func, or_, select, update
 
 from governance.canonical import canonical_text
 from governance.ledger import format_time
 from infra.database import Database
-from infra.errors import BadSettingError
 from infra.home import Home
-from infra.key_files import read_private_file
 from infra.tables import outbox
+from infra.webhooks import TIMEOUT_S, check_url, headers, post, read_secret, shown_webhook, webhook_id
 
 MAX_ATTEMPTS: Final = 36
 """After a day and a half a message is given up."""
 
 KEPT_DAYS: Final = 30
-_MIN_SECRET_BYTES = 24
 _FIRST_DELAY_S, _MAX_DELAY_S = 5.0, 3600.0
-_TIMEOUT_S = 5.0
-_BATCH = 20
-_PREFIX = "whsec_"
+_ORDERED_ATTEMPTS = 8  # within the first twenty minutes a message is not overtaken
+_LEAST_TIMEOUT_S = 1.0
+_SPARE_S = 60.0  # a claim is over that much later than sending can take
+_PAGE = 200
 
 Send = Callable[[str, bytes, dict[str, str]], str]
 """Posts a body with headers to a URL and returns why that failed, "" where it did not."""
@@ -62,141 +57,148 @@ class Delivery:
     problems: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Message:
-    id: int
-    payload: str
-    had: frozenset[str]
-
-
 def deliver_waiting(home: Home, *, budget_s: float, send: Send | None = None) -> Delivery:
     """Sends what waits and is due; where no webhook is set, there is nobody to tell, and nothing waits.
 
     Args:
         home: The home.
-        budget_s: For how long, about.
+        budget_s: For how long, about: nothing is begun after it.
         send: What sends.
 
     Raises:
         BadSettingError: A webhook is no http URL, or the secret is missing, too short, or readable by others.
         BackendUnavailableError: The database cannot be written.
     """
-    db, urls = home.database, home.settings.webhooks
-    if not _num_due(db):
-        return _counted(db, 0, ())
+    db, urls = home.database, tuple(dict.fromkeys(home.settings.webhooks))
+    _forget(db)
+    if not _has_due(db):
+        return _counted(db)
     if not urls:
-        return _counted(db, _mark_all(db), ())
-    secret = read_secret(home.settings.webhook_secret_file)
+        return _counted(db, delivered=_mark_all(db))
     for url in urls:
         check_url(url)
-    deadline = time.monotonic() + budget_s
-    delivered, problems = 0, dict[str, str]()
-    while time.monotonic() < deadline and (batch := _claim(db)):
-        for message in batch:
-            had = set(message.had)
-            for url in urls:
-                if webhook_id(url) in had:
-                    continue
-                body = message.payload.encode()
-                problem = (send or post)(url, body, headers(message.id, body, secret, now_s=int(db.now().timestamp())))
-                if problem:
-                    problems[url] = f"webhook {urlsplit(url).netloc.rpartition('@')[2]}: {problem}"
-                else:
-                    had.add(webhook_id(url))
-            delivered += _mark(db, message.id, had, is_done=had >= set(map(webhook_id, urls)))
-    return _counted(db, delivered, tuple(problems.values()))
+    timeout_s = min(TIMEOUT_S, max(_LEAST_TIMEOUT_S, budget_s / len(urls)))
+    sending = _Sending(
+        db,
+        urls,
+        read_secret(home.settings.webhook_secret_file),
+        send or partial(post, timeout_s=timeout_s),
+        ends=time.monotonic() + budget_s,
+    )
+    sending.run()
+    return _counted(db, delivered=sending.delivered, problems=sending.problems.values())
 
 
-def headers(message_id: int, body: bytes, secret: bytes, *, now_s: int) -> dict[str, str]:
-    """Returns the headers of a message, with its signature."""
-    name = f"msg_{message_id}_{hashlib.sha256(body).hexdigest()[:24]}"
-    signature = hmac.new(secret, f"{name}.{now_s}.".encode() + body, hashlib.sha256).digest()
-    return {
-        "content-type": "application/json",
-        "webhook-id": name,
-        "webhook-timestamp": str(now_s),
-        "webhook-signature": f"v1,{base64.b64encode(signature).decode()}",
-    }
+class _Sending:
+    """One pass over what waits, oldest first.
 
-
-def webhook_id(url: str) -> str:
-    """Returns what stands for a webhook in the database, where its URL, which may hold a token, does not."""
-    return hashlib.sha256(url.encode()).hexdigest()[:16]
-
-
-def read_secret(path: str) -> bytes:
-    """Returns the secret that messages are signed with.
-
-    Raises:
-        BadSettingError: None is named, or the file is missing, readable by others, or holds less than 24 bytes.
+    Attributes:
+        delivered: How many messages every webhook has now that had not before.
+        problems: Why a webhook failed last, by its id.
     """
-    if not path:
-        raise BadSettingError(
-            "webhooks are set, and no secret to sign with", hint="name a file of at least 24 bytes: webhook_secret_file"
-        )
-    secret = read_private_file(Path(path), "webhook secret").strip()
-    if secret.startswith(_PREFIX.encode()):
-        try:
-            secret = base64.b64decode(secret.removeprefix(_PREFIX.encode()), validate=True)
-        except binascii.Error as error:
-            raise BadSettingError(f"the webhook secret {path} begins with {_PREFIX} and is no base64") from error
-    if len(secret) < _MIN_SECRET_BYTES:
-        raise BadSettingError(f"the webhook secret {path} is shorter than {_MIN_SECRET_BYTES} bytes")
-    return secret
 
+    def __init__(self, db: Database, urls: Collection[str], secret: bytes, send: Send, *, ends: float) -> None:
+        self.delivered = 0
+        self.problems: dict[str, str] = {}
+        self._db = db
+        self._urls = {webhook_id(url): url for url in urls}
+        self._secret = secret
+        self._send = send
+        self._ends = ends
+        self._held: set[str] = set()  # webhooks for which an earlier message waits
 
-def check_url(url: str) -> None:
-    """Checks that a webhook is a URL of http or https.
+    def run(self) -> None:
+        """Goes on until nothing more can be sent, or the time is over."""
+        last = -1
+        while rows := self._page(last):
+            for row in rows:
+                if self._is_over or len(self._held) == len(self._urls):
+                    return
+                self._tell(row)
+            last = rows[-1].id
 
-    Raises:
-        BadSettingError: It is not.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise BadSettingError("a webhook is no URL of http or https", hint='webhooks = "https://host/path, https://other/path"')
+    @property
+    def _is_over(self) -> bool:
+        return time.monotonic() >= self._ends
 
+    def _page(self, last: int) -> list[Row[Any]]:
+        with self._db.read() as connection:
+            return list(connection.execute(_waiting().where(outbox.c.id > last).order_by(outbox.c.id).limit(_PAGE)).all())
 
-def post(url: str, body: bytes, given: dict[str, str]) -> str:
-    """Posts a message; no redirect is followed, and no more than a line of the answer is read."""
-    request = urllib.request.Request(url, data=body, headers=given, method="POST")  # noqa: S310  # checked: http or https
-    try:
-        with urllib.request.build_opener(_NoRedirect).open(request, timeout=_TIMEOUT_S) as response:
-            return "" if 200 <= response.status < 300 else f"it answered {response.status}"
-    except urllib.error.HTTPError as error:
-        error.close()
-        return f"it answered {error.code}"
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        return f"it cannot be reached: {' '.join(str(reason).split())[:120]}"
+    def _tell(self, row: Row[Any]) -> None:
+        missing = self._missing(row)
+        if missing and missing <= self._held:
+            return
+        is_claimed = False
+        if row.next_attempt <= format_time(self._db.now()):
+            claim = self._claim(row.id)
+            if claim is None:
+                return  # somebody else has told it meanwhile
+            row, is_claimed = claim
+            missing = self._missing(row)
+        if not is_claimed:
+            if row.attempts <= _ORDERED_ATTEMPTS:
+                self._held |= missing
+            return
+        had, failed = self._sent(row, missing)
+        self._held |= failed  # the next one may fare no better, and takes its time
+        self._mark(row, had, failed)
 
+    def _missing(self, row: Row[Any]) -> set[str]:
+        return self._urls.keys() - set(json.loads(row.delivered_to))
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: Any) -> None:
-        """Refuses every redirect, so that it is an answer like any other that is not 2xx."""
+    def _claim(self, message_id: int) -> tuple[Row[Any], bool] | None:
+        """Takes a message, so that nobody else sends it until the claim is over; says whether that could be done.
 
+        None stands for one that waits no more.
+        """
+        with self._db.unit_of_work() as uow:
+            row = uow.connection.execute(_waiting().where(outbox.c.id == message_id)).first()
+            if row is None:
+                return None
+            if row.next_attempt > uow.time:
+                return row, False
+            over = self._db.now() + timedelta(seconds=_SPARE_S + TIMEOUT_S * len(self._urls))
+            values = {"attempts": row.attempts + 1, "next_attempt": format_time(over)}
+            uow.connection.execute(update(outbox).where(outbox.c.id == message_id).values(**values))
+            return row, True
 
-def _num_due(db: Database) -> int:
-    now = format_time(db.now())
-    with db.read() as connection:
-        return int(connection.execute(select(func.count()).select_from(outbox).where(*_due(now))).scalar_one())
+    def _sent(self, row: Row[Any], missing: set[str]) -> tuple[set[str], set[str]]:
+        """Sends a message to those that lack it, and returns which have taken it and which have not."""
+        had, failed = set[str](), set[str]()
+        body = row.payload.encode()
+        for one in [one for one in self._urls if one in missing - self._held]:
+            if self._is_over:
+                break
+            url = self._urls[one]
+            problem = self._send(url, body, headers(row.id, body, self._secret, now_s=int(self._db.now().timestamp())))
+            if problem:
+                failed.add(one)
+                self.problems[one] = f"webhook {shown_webhook(url)}: {problem}"
+            else:
+                had.add(one)
+        return had, failed
 
-
-def _due(now: str) -> tuple[Any, ...]:
-    columns = outbox.c
-    return columns.delivered.is_(None), columns.attempts < MAX_ATTEMPTS, columns.next_attempt <= now
-
-
-def _claim(db: Database) -> list[_Message]:
-    """Takes messages that are due, so that nobody else sends them, until they are due again."""
-    with db.unit_of_work() as uow:
-        columns = outbox.c
-        query = select(columns.id, columns.payload, columns.delivered_to, columns.attempts).where(*_due(uow.time))
-        rows = uow.connection.execute(query.order_by(columns.id).limit(_BATCH)).all()
-        for row in rows:
-            again = format_time(db.now() + timedelta(seconds=delay_s(row.attempts)))
-            values = {"attempts": row.attempts + 1, "next_attempt": again}
+    def _mark(self, row: Row[Any], had: set[str], failed: set[str]) -> None:
+        """Writes down who has a message, beside whom others have told meanwhile, and when it is due again."""
+        with self._db.unit_of_work() as uow:
+            columns = outbox.c
+            query = select(columns.delivered_to).where(columns.id == row.id, columns.delivered.is_(None))
+            stored = uow.connection.execute(query).scalar_one_or_none()
+            if stored is None:
+                return
+            all_had = had | set(json.loads(stored))
+            is_done = self._urls.keys() <= all_had
+            again = self._db.now() + timedelta(seconds=delay_s(row.attempts) if failed else 0.0)
+            values = {
+                "delivered_to": canonical_text(sorted(all_had)),
+                "delivered": uow.time if is_done else None,
+                "next_attempt": format_time(again),
+            }
+            if not had | failed:
+                values["attempts"] = row.attempts  # the time was over before anybody was asked
             uow.connection.execute(update(outbox).where(columns.id == row.id).values(**values))
-        return [_Message(row.id, row.payload, frozenset(json.loads(row.delivered_to))) for row in rows]
+        self.delivered += is_done
 
 
 def delay_s(attempts: int) -> float:
@@ -204,27 +206,39 @@ def delay_s(attempts: int) -> float:
     return min(_MAX_DELAY_S, _FIRST_DELAY_S * 2.0**attempts) * random.uniform(0.75, 1.25)  # noqa: S311  # no secret
 
 
-def _mark(db: Database, message_id: int, had: set[str], *, is_done: bool) -> bool:
-    with db.unit_of_work() as uow:
-        values = {"delivered_to": canonical_text(sorted(had)), "delivered": uow.time if is_done else None}
-        uow.connection.execute(update(outbox).where(outbox.c.id == message_id).values(**values))
-        return is_done
+def _waiting() -> Any:
+    columns = outbox.c
+    query = select(columns.id, columns.payload, columns.delivered_to, columns.attempts, columns.next_attempt)
+    return query.where(columns.delivered.is_(None), columns.attempts < MAX_ATTEMPTS)
+
+
+def _has_due(db: Database) -> bool:
+    with db.read() as connection:
+        query = _waiting().where(outbox.c.next_attempt <= format_time(db.now())).limit(1)
+        return connection.execute(query).first() is not None
 
 
 def _mark_all(db: Database) -> int:
     with db.unit_of_work() as uow:
-        _forget(uow.connection, format_time(db.now() - timedelta(days=KEPT_DAYS)))
         result = uow.connection.execute(update(outbox).where(outbox.c.delivered.is_(None)).values(delivered=uow.time))
         return result.rowcount
 
 
-def _forget(connection: Connection, before: str) -> None:
-    connection.execute(delete(outbox).where(outbox.c.delivered < before))
-
-
-def _counted(db: Database, delivered: int, problems: Sequence[str]) -> Delivery:
-    columns = outbox.c
+def _forget(db: Database) -> None:
+    """Removes what was delivered or given up long ago; the write lock is taken only where there is such a message."""
+    before, columns = format_time(db.now() - timedelta(days=KEPT_DAYS)), outbox.c
+    is_old = or_(columns.delivered < before, (columns.attempts >= MAX_ATTEMPTS) & (columns.created < before))
     with db.read() as connection:
-        attempts = connection.execute(select(columns.attempts).where(columns.delivered.is_(None))).scalars().all()
-    given_up = sum(count >= MAX_ATTEMPTS for count in attempts)
-    return Delivery(delivered=delivered, waiting=len(attempts) - given_up, given_up=given_up, problems=tuple(problems))
+        if connection.execute(select(columns.id).where(is_old).limit(1)).first() is None:
+            return
+    with db.unit_of_work() as uow:
+        uow.connection.execute(delete(outbox).where(is_old))
+
+
+def _counted(db: Database, *, delivered: int = 0, problems: Collection[str] = ()) -> Delivery:
+    columns = outbox.c
+    query = select(func.count()).select_from(outbox).where(columns.delivered.is_(None))
+    with db.read() as connection:
+        waiting = connection.execute(query.where(columns.attempts < MAX_ATTEMPTS)).scalar_one()
+        given_up = connection.execute(query.where(columns.attempts >= MAX_ATTEMPTS)).scalar_one()
+    return Delivery(delivered=delivered, waiting=waiting, given_up=given_up, problems=tuple(problems))

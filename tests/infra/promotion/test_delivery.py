@@ -4,8 +4,13 @@ import base64
 import hashlib
 import hmac
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 import threading
+import time
 from dataclasses import replace
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,11 +23,13 @@ from sqlalchemy import select, update
 from governance.promotion.state import RuleError
 from infra.database import utc_now
 from infra.errors import BackendUnavailableError, BadSettingError
-from infra.promotion.delivery import MAX_ATTEMPTS, delay_s, deliver_waiting
+from infra.promotion.delivery import KEPT_DAYS, MAX_ATTEMPTS, delay_s, deliver_waiting
 from infra.promotion.metrics import FILE, write_promotion_metrics
 from infra.tables import outbox
+from tests.canary import assert_no_secret, assert_no_secret_in_tables
 
-SECRET = b"0123456789abcdef0123456789abcdef"
+SECRET = b"canary-0123456789abcdef0123456789abcdef"
+TOKEN = "canary-f3a1b2c4d5"
 DOCS = Path(__file__).parents[3] / "docs" / "OPERATIONS.md"
 
 
@@ -32,13 +39,19 @@ class Receiver:
     def __init__(self):
         self.answers = []
         self.got = []
+        self.refused = None  # a message that holds this
+        self.hook = None  # called with a message before it is answered
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["content-length"]))
                 receiver.got.append(({name.lower(): value for name, value in self.headers.items()}, body))
+                if receiver.hook:
+                    receiver.hook(body)
                 status = receiver.answers.pop(0) if receiver.answers else 204
+                if receiver.refused and receiver.refused in body:
+                    status = 422
                 self.send_response(status)
                 if status == 302:
                     self.send_header("location", f"http://127.0.0.1:{self.server.server_address[1]}/elsewhere")
@@ -53,15 +66,18 @@ class Receiver:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/hook?token=abc"
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/hook?token={TOKEN}"
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
 
 
 @pytest.fixture
 def receiver():
     receiver = Receiver()
     yield receiver
-    receiver.server.shutdown()
-    receiver.server.server_close()
+    receiver.close()
 
 
 @pytest.fixture
@@ -70,14 +86,18 @@ def told(world, receiver, tmp_path):
     secret = tmp_path / "secret"
     secret.write_bytes(SECRET)
     secret.chmod(0o600)
-    settings = replace(world.home.settings, webhooks=(receiver.url,), webhook_secret_file=str(secret))
-    object.__setattr__(world.home, "settings", settings)
+    use(world, receiver.url, webhook_secret_file=str(secret))
     return world
+
+
+def use(world, *urls, **settings):
+    object.__setattr__(world.home, "settings", replace(world.home.settings, webhooks=urls, **settings))
 
 
 def waiting(world):
     with world.db.read() as connection:
-        return connection.execute(select(outbox.c.attempts).where(outbox.c.delivered.is_(None))).scalars().all()
+        query = select(outbox.c.attempts).where(outbox.c.delivered.is_(None)).order_by(outbox.c.id)
+        return connection.execute(query).scalars().all()
 
 
 def later(world, **time):
@@ -116,11 +136,10 @@ def test_what_is_not_taken_is_sent_again_later_with_the_same_id(told, receiver, 
 
 def test_a_receiver_that_is_gone_is_one_line_without_the_token(told, receiver):
     told.request(1)
-    receiver.server.shutdown()
-    receiver.server.server_close()
+    receiver.close()
     (problem,) = deliver_waiting(told.home, budget_s=20).problems
     assert "cannot be reached" in problem
-    assert "token" not in problem
+    assert TOKEN not in problem
 
 
 def test_a_deliverer_that_dies_after_sending_leaves_it_to_be_sent_again(told, receiver):
@@ -132,12 +151,145 @@ def test_a_deliverer_that_dies_after_sending_leaves_it_to_be_sent_again(told, re
     with pytest.raises(KeyboardInterrupt):
         deliver_waiting(told.home, budget_s=20, send=die)
     assert waiting(told) == [1]
-    later(told, seconds=10)
+    assert deliver_waiting(told.home, budget_s=20).delivered == 0  # the claim is not over
+    later(told, seconds=90)
     assert deliver_waiting(told.home, budget_s=20).delivered == 1
+
+
+def test_a_process_killed_while_it_sends_leaves_it_to_be_sent_again(told, receiver):
+    told.request(1)
+    killed = []
+
+    def kill(body):
+        killed.append(process.pid)
+        process.kill()
+        process.wait()
+
+    receiver.hook = kill
+    settings = told.home.settings
+    environment = {
+        "GROUNDSWELL_DATABASE_URL": settings.database_url,
+        "GROUNDSWELL_WEBHOOKS": receiver.url,
+        "GROUNDSWELL_WEBHOOK_SECRET_FILE": settings.webhook_secret_file,
+    }
+    command = [sys.executable, "-m", "groundswell.cli.main", "--home", str(settings.home), "notify"]
+    process = subprocess.Popen(command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert process.wait(60) == -signal.SIGKILL
+    receiver.hook = None
+    assert killed
+    assert deliver_waiting(told.home, budget_s=20).delivered == 0
+    later(told, seconds=90)
+    assert deliver_waiting(told.home, budget_s=20).delivered == 1
+    assert len({given["webhook-id"] for given, _ in receiver.got}) == 1
+    assert len({body for _, body in receiver.got}) == 1
+
+
+def kinds_of(receiver):
+    return [json.loads(body)["type"].removeprefix("promotion.") for _, body in receiver.got]
+
+
+def test_later_messages_wait_behind_one_that_is_not_taken(told, receiver):
+    told.promote(1)
+    receiver.answers = [503]
+    assert deliver_waiting(told.home, budget_s=20).waiting == 4
+    assert kinds_of(receiver) == ["requested"]
+    assert waiting(told) == [1, 0, 0, 0]
+    later(told, seconds=1)
+    assert deliver_waiting(told.home, budget_s=20).delivered == 0
+    later(told, seconds=10)
+    assert deliver_waiting(told.home, budget_s=20).delivered == 4
+    assert kinds_of(receiver)[1:] == ["requested", "approved", "approved", "applied"]
+
+
+def test_a_message_that_is_never_taken_is_overtaken_in_the_end(told, receiver):
+    told.promote(1)
+    receiver.refused = b"promotion.requested"
+    elapsed = 0.0
+    while len(waiting(told)) > 1 and elapsed < 3600:
+        elapsed += 20
+        later(told, seconds=elapsed)
+        deliver_waiting(told.home, budget_s=20)
+    assert 600 < elapsed < 3600
+    (attempts,) = waiting(told)
+    assert attempts == kinds_of(receiver).count("requested") > 5
+    assert [kind for kind in kinds_of(receiver) if kind != "requested"] == ["approved", "approved", "applied"]
+
+
+def test_one_webhook_that_is_away_keeps_nothing_from_another(told, receiver):
+    away = Receiver()
+    away.close()
+    use(told, away.url, receiver.url)
+    told.promote(1)
+    done = deliver_waiting(told.home, budget_s=20)
+    assert (done.delivered, done.waiting, len(done.problems)) == (0, 4, 1)
+    assert kinds_of(receiver) == ["requested", "approved", "approved", "applied"]
+    use(told, receiver.url)  # the other is no webhook any more
+    later(told, seconds=10)
+    assert deliver_waiting(told.home, budget_s=20).delivered == 4
+    assert len(receiver.got) == 4
+
+
+def test_a_webhook_that_does_not_answer_costs_a_command_no_more_than_its_budget(told, receiver):
+    told.promote(1)
+    receiver.hook = lambda body: time.sleep(3)
+    began = time.monotonic()
+    done = deliver_waiting(told.home, budget_s=1.0)
+    assert time.monotonic() - began < 2.5
+    assert done.waiting == 4
+    assert "does not answer" in done.problems[0]
+
+
+def test_no_time_is_no_attempt(told, receiver):
+    told.request(1)
+    assert deliver_waiting(told.home, budget_s=0).waiting == 1
+    assert waiting(told) == [0]
+    assert not receiver.got
+
+
+def test_who_comes_too_late_takes_nothing_back(told, receiver):
+    """A deliverer that was stopped longer than its claim finds that another has delivered its message."""
+    told.request(1)
+
+    def stopped(url, body, headers):
+        later(told, seconds=90)
+        assert deliver_waiting(told.home, budget_s=20).delivered == 1
+        return "it answered 500"
+
+    done = deliver_waiting(told.home, budget_s=20, send=stopped)
+    assert (done.delivered, done.waiting) == (0, 0)
+    assert waiting(told) == []
+
+
+@pytest.mark.parametrize("given_up", [False, True])
+def test_what_is_settled_is_forgotten_after_some_time(told, receiver, given_up):
+    told.request(1)
+    if given_up:
+        with told.db.engine.begin() as connection:
+            connection.execute(update(outbox).values(attempts=MAX_ATTEMPTS))
+    deliver_waiting(told.home, budget_s=20)
+    for days, num_kept in ((KEPT_DAYS - 1, 1), (KEPT_DAYS + 1, 0)):
+        later(told, days=days)
+        deliver_waiting(told.home, budget_s=20)
+        with told.db.read() as connection:
+            assert len(connection.execute(select(outbox.c.id)).all()) == num_kept
+
+
+def test_neither_secret_nor_token_is_left_anywhere(told, receiver, tmp_path):
+    told.promote(1)
+    receiver.answers = [500]
+    problems = deliver_waiting(told.home, budget_s=20).problems
+    later(told, seconds=10)
+    deliver_waiting(told.home, budget_s=20)
+    assert SECRET.decode() not in repr((problems, told.home.settings))
+    assert TOKEN not in repr((problems, told.home.settings))
+    for secret in (SECRET.decode(), TOKEN):
+        assert_no_secret(told.home.path, secret)
+        assert_no_secret_in_tables(told.home.settings.database_url, secret)
 
 
 def test_two_deliverers_do_not_send_the_same(told, receiver):
     told.promote(1)
+    receiver.hook = lambda body: time.sleep(0.2)
     both = [threading.Thread(target=deliver_waiting, args=(told.home,), kwargs={"budget_s": 20}) for _ in range(2)]
     for one in both:
         one.start()
