@@ -63,6 +63,9 @@ def package(tmp_path: Path) -> Path:
     return make_package(tmp_path / "made")
 
 
+REGISTERED = select(ledger_entries).where(ledger_entries.c.action == "model.registered")
+
+
 def test_registering_records_version_artifact_and_entry_together(home: Home, package: Path) -> None:
     registered = home.register(package)
     assert (registered.name, registered.version) == (NAME, 1)
@@ -71,7 +74,7 @@ def test_registering_records_version_artifact_and_entry_together(home: Home, pac
     with home.db.read() as connection:
         row = connection.execute(select(model_versions)).one()
         artifact = connection.execute(select(artifacts)).one()
-        entry = connection.execute(select(ledger_entries)).one()
+        entry = connection.execute(REGISTERED).one()
     assert (row.root_digest, row.run_id) == (registered.root_digest, "run-1")
     assert (artifact.kind, artifact.digest, artifact.location) == ("package", registered.root_digest, row.location)
     assert (entry.action, entry.subject, entry.run_id) == ("model.registered", f"model-version:{NAME}/1", "run-1")
@@ -108,7 +111,7 @@ def test_same_package_keeps_its_version(home: Home, package: Path) -> None:
     assert home.register(package).version == home.register(package).version == 1
     assert len(home.mlflow().search_model_versions(f"name = '{NAME}'")) == 1
     with home.db.read() as connection:
-        assert len(connection.execute(select(ledger_entries)).all()) == 1
+        assert len(connection.execute(REGISTERED).all()) == 1
 
 
 def test_other_package_gets_the_next_version(home: Home, package: Path, tmp_path: Path) -> None:
