@@ -143,7 +143,12 @@ class UnitOfWork:
 
 
 class Database:
-    """The database of a home. Open it with `Database.open`; safe to share between threads."""
+    """The database of a home. Open it with `Database.open`; safe to share between threads.
+
+    Attributes:
+        engine: SQLAlchemy's engine.
+        on_failure: Called when the database has not taken a unit of work: it is full, locked, gone or damaged.
+    """
 
     def __init__(self, engine: Engine, *, clock: Clock, token_bytes: TokenBytes) -> None:
         self.engine = engine
@@ -205,13 +210,18 @@ class Database:
         if getattr(self._active, "inside", False):
             raise RuntimeError("a unit of work inside a unit of work")
         self._active.inside = True
+        raised_inside: Exception | None = None  # an error of ours that is none of this database
         try:
             with translated_errors(self.name), self._transaction() as connection:
                 uow = self._lock_ledger(connection)
-                yield uow
+                try:
+                    yield uow
+                except (BackendUnavailableError, IntegrityError) as error:
+                    raised_inside = error
+                    raise
                 uow.flush()
-        except BackendUnavailableError:
-            if self.on_failure is not None:
+        except (BackendUnavailableError, IntegrityError) as error:
+            if error is not raised_inside and self.on_failure is not None:
                 self.on_failure()
             raise
         finally:

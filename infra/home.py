@@ -68,6 +68,7 @@ class Home:
                 f"the home {path} cannot be made: {error.strerror}", hint="name another with --home"
             ) from error
         database = Database.open(settings.database_url)
+        database.on_failure = partial(count_failure, path / "metrics")
         try:
             _settle_keys(database, path / "keys")
             _check_keys(database, path / "keys")
@@ -79,7 +80,6 @@ class Home:
         except BaseException:
             database.close()
             raise
-        database.on_failure = partial(count_failure, path / "metrics")
         return cls(settings=settings, database=database, keys=keys)
 
     @property

@@ -13,8 +13,8 @@ from governance.promotion.state import Promotion
 from governance.withdrawal import Withdrawal
 from infra.imported_statements import ImportedEvent, read_imported
 from infra.lineage import load_events
-from infra.promotion.records import applied_by_package
-from infra.tables import artifacts, assets, commitments, identities, model_versions, runs, steps
+from infra.promotion.records import promotion_of
+from infra.tables import artifacts, assets, commitments, identities, model_versions, promotions, runs, steps
 from infra.withdrawals import withdrawals_from
 
 _BATCH = 400
@@ -121,7 +121,7 @@ def read_records(connection: Connection, graph: LineageGraph, *, run_ids: Collec
         people=_people(connection),
         conditions=_conditions(connection, {row["condition_commitment"] for row in asset_rows}),
         withdrawals=_withdrawals(connection, digests),
-        promotions=applied_by_package(connection, {row["root_digest"] for row in version_rows}),
+        promotions=_applied(connection, {row["root_digest"] for row in version_rows}),
     )
 
 
@@ -129,6 +129,15 @@ def _withdrawals(connection: Connection, digests: Collection[str]) -> dict[str, 
     found: dict[str, tuple[Withdrawal, ...]] = {}
     for withdrawal in withdrawals_from(connection, digests):
         found[withdrawal.dataset] = (*found.get(withdrawal.dataset, ()), withdrawal)
+    return found
+
+
+def _applied(connection: Connection, root_digests: Collection[str]) -> dict[str, tuple[Promotion, ...]]:
+    """Returns the requests that were applied, champions no longer too, oldest first, by the root digest of the package."""
+    rows = [row for row in rows_by(connection, promotions, promotions.c.root_digest, root_digests) if row["lapses"] is not None]
+    found: dict[str, tuple[Promotion, ...]] = {}
+    for row in sorted(rows, key=lambda row: (row["requested"], row["promotion_id"])):
+        found[row["root_digest"]] = (*found.get(row["root_digest"], ()), promotion_of(connection, row))
     return found
 
 

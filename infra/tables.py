@@ -209,6 +209,7 @@ promotions = Table(
     Column("changed", String(32), nullable=False),
     Column("lapses", String(32)),  # until when it may be champion, once it was applied
     Index("gs_promotions_model", "name", "environment"),
+    Index("gs_promotions_package", "root_digest"),
     info={"since": "0005"},
 )
 champions = Table(

@@ -129,7 +129,7 @@ class Story:
         elif kind == "reused":
             recorder.reused(result.record())
         else:
-            recorder.failed(kind, StepError(diagnosis="no room", exit_code=6))
+            recorder.failed(kind, StepError(diagnosis="no room", exit_code=6), {})
 
     def _killed(self) -> None:
         """A step of which nobody hears again."""

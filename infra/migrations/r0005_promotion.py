@@ -43,6 +43,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("promotion_id"),
     )
     op.create_index("gs_promotions_model", "gs_promotions", ["name", "environment"])
+    op.create_index("gs_promotions_package", "gs_promotions", ["root_digest"])
     op.create_table(
         "gs_champions",
         sa.Column("name", sa.String(255), nullable=False),

@@ -1,7 +1,7 @@
 """Requests and champions as rows, read back as what the rules work on."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,17 +77,6 @@ def find_promotions(
     if open_only:
         query = query.where(columns.state.in_(sorted(OPEN)))
     return [promotion_of(connection, row) for row in connection.execute(query).mappings().all()]
-
-
-def applied_by_package(connection: Connection, root_digests: Collection[str]) -> dict[str, tuple[Promotion, ...]]:
-    """Returns the requests that were applied, champions no longer too, by the root digest of the package."""
-    columns = promotions.c
-    query = select(promotions).where(columns.lapses.is_not(None)).order_by(columns.requested, columns.promotion_id)
-    found: dict[str, tuple[Promotion, ...]] = {}
-    for row in connection.execute(query).mappings().all():
-        if row["root_digest"] in root_digests:
-            found[row["root_digest"]] = (*found.get(row["root_digest"], ()), promotion_of(connection, row))
-    return found
 
 
 def promotion_of(connection: Connection, row: RowMapping | Mapping[str, Any]) -> Promotion:

@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import select, update
 
 from governance.promotion.state import RuleError
-from infra.database import utc_now
+from infra.database import Database, utc_now
 from infra.errors import BackendUnavailableError, BadSettingError
 from infra.promotion.delivery import KEPT_DAYS, MAX_ATTEMPTS, delay_s, deliver_waiting
 from infra.promotion.metrics import FILE, write_promotion_metrics
@@ -342,11 +342,13 @@ def test_the_metrics_tell_what_waits_what_lapses_and_what_was_refused(world):
     with pytest.raises(RuleError):
         world.approve(world.request(2), "Ada")
 
-    def fail():
-        raise BackendUnavailableError("gone")
-
-    with pytest.raises(BackendUnavailableError), world.db.unit_of_work():
-        fail()
+    other = Database.open(world.home.settings.database_url, busy_timeout_s=0.05)
+    other.on_failure = world.db.on_failure
+    with world.db.unit_of_work(), pytest.raises(BackendUnavailableError, match="locked"), other.unit_of_work():
+        pass
+    other.close()
+    with pytest.raises(BackendUnavailableError, match="of another"), world.db.unit_of_work():
+        raise BackendUnavailableError("a failure of another service")
     write_promotion_metrics(world.home)
     families = {one.name: one for one in text_string_to_metric_families((world.home.metrics / FILE).read_text())}
     found = {
