@@ -257,14 +257,15 @@ def measure(options: argparse.Namespace) -> None:
     Raises:
         SystemExit: Something did not hold.
     """
-    found = {}
+    found: dict[str, Any] = {}
+    document: dict[str, Any] = {}
     for engine in ENGINES if options.engine == "both" else [options.engine]:
         began = time.perf_counter()
         with tempfile.TemporaryDirectory(prefix="groundswell-crash-") as folder:
             tally = run_engine(engine, options.runs, options.seed, Path(folder))
         found[engine] = document_of(tally, time.perf_counter() - began)
-    document = {"benchmark": "promotion-crash", "seed": options.seed, "machine": machine(), "engines": found}
-    write_json(options.results, document)
+        document = {"benchmark": "promotion-crash", "seed": options.seed, "machine": machine(), "engines": found}
+        write_json(options.results, document)  # after each, for the next may take long
     print(table(document))
     if any(one["failures"] for one in found.values()):
         raise SystemExit(1)

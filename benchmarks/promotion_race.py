@@ -196,12 +196,13 @@ def measure(options: argparse.Namespace) -> None:
     Raises:
         SystemExit: Something did not hold.
     """
-    found = {}
+    found: dict[str, Any] = {}
+    document: dict[str, Any] = {}
     for engine in ENGINES if options.engine == "both" else [options.engine]:
         with tempfile.TemporaryDirectory(prefix="groundswell-race-") as folder:
             found[engine] = race(engine, options.promoters, options.attempts, options.seed, Path(folder))
-    document = {"benchmark": "promotion-race", "seed": options.seed, "machine": machine(), "engines": found}
-    write_json(options.results, document)
+        document = {"benchmark": "promotion-race", "seed": options.seed, "machine": machine(), "engines": found}
+        write_json(options.results, document)  # after each, for the next may take long
     print(table(document))
     if any(one["failures"] for one in found.values()):
         raise SystemExit(1)

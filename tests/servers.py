@@ -24,7 +24,7 @@ _ADMIN = "postgres"
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "password_encryption": "scram-sha-256",
-    "max_connections": "60",
+    "max_connections": "200",
     "shared_buffers": "32MB",
     # Tests kill processes and servers, never the machine, so what the operating system was told is safe; and much faster.
     "fsync": "off",

@@ -12,7 +12,7 @@ from infra.promotion.policies import set_policy
 from infra.promotion.requests import GatedError
 from infra.promotion.rollback import roll_back
 from tests.infra.package_inputs import NAME
-from tests.infra.promotion.world import policy
+from tests.infra.promotion.world import ATTEMPTS, policy
 
 
 def test_two_people_let_a_version_into_production(world):
@@ -122,20 +122,7 @@ def test_who_rejects_and_withdraws(world):
     assert world.problems() == ()
 
 
-@pytest.mark.parametrize(
-    "attempt",
-    [
-        lambda client: client.set_registered_model_alias(NAME, "production", "2"),
-        lambda client: client.set_registered_model_alias(NAME, "Production", "2"),
-        lambda client: client.set_registered_model_alias(NAME, "staging", "2"),
-        lambda client: client.delete_registered_model_alias(NAME, "production"),
-        lambda client: client.delete_model_version(NAME, "1"),
-        lambda client: client.transition_model_version_stage(NAME, "2", "Production"),
-        lambda client: client.rename_registered_model(NAME, "mine"),
-        lambda client: client.delete_registered_model(NAME),
-    ],
-    ids=["set", "other-case", "other-environment", "delete-alias", "delete-version", "stage", "rename", "delete-model"],
-)
+@pytest.mark.parametrize("attempt", ATTEMPTS.values(), ids=list(ATTEMPTS))
 def test_mlflows_own_client_cannot_get_around_it(world, attempt):
     from mlflow.exceptions import MlflowException
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,18 @@ gates:
   thresholds: [{metric: kid, max: 0.2}]
 """
 PEOPLE = {"Ada": Role.DATA_SCIENTIST, "Olga": Role.OPS, "Omar": Role.OPS, "Alan": Role.AUDITOR}
+
+ATTEMPTS: dict[str, Callable[[Any], Any]] = {
+    "set": lambda client: client.set_registered_model_alias(NAME, "production", "2"),
+    "other-case": lambda client: client.set_registered_model_alias(NAME, "Production", "2"),
+    "other-environment": lambda client: client.set_registered_model_alias(NAME, "staging", "2"),
+    "delete-alias": lambda client: client.delete_registered_model_alias(NAME, "production"),
+    "delete-version": lambda client: client.delete_model_version(NAME, "1"),
+    "stage": lambda client: client.transition_model_version_stage(NAME, "2", "Production"),
+    "rename": lambda client: client.rename_registered_model(NAME, "mine"),
+    "delete-model": lambda client: client.delete_registered_model(NAME),
+}
+"""What MLflow's client offers to get around a promotion, where version 1 is in production."""
 
 
 def policy(**changes: Any) -> Policy:
