@@ -1,7 +1,7 @@
 """Homes with model versions to promote, for the harnesses of promotion: made once, by a process of its own, and copied.
 
-``python -m benchmarks.promotion_homes FOLDER VERSIONS`` makes one on the database that ``GROUNDSWELL_TEMPLATE_URL`` names. It
-needs MLflow; who copies a home and works on it does not.
+``python -m benchmarks.promotion_homes FOLDER VERSIONS WIDTH`` makes one on the database that ``GROUNDSWELL_TEMPLATE_URL``
+names. It needs MLflow; who copies a home and works on it does not.
 """
 
 import os
@@ -49,13 +49,14 @@ Fresh = Callable[[], Place]
 
 
 @contextmanager
-def prepared(engine: str, folder: Path, *, versions: int) -> Iterator[tuple[Place, PostgresServer | None]]:
+def prepared(engine: str, folder: Path, *, versions: int, width: int = 16) -> Iterator[tuple[Place, PostgresServer | None]]:
     """Makes a home with model versions on one kind of database, and yields where it is and the database's server.
 
     Args:
         engine: ``sqlite`` or ``postgresql``; for the latter a server is started, which ends with the block.
         folder: Where all of it goes.
         versions: How many versions the model has.
+        width: Each has width x width weights of four bytes.
 
     Raises:
         BadDataError: PostgreSQL is not installed.
@@ -63,13 +64,13 @@ def prepared(engine: str, folder: Path, *, versions: int) -> Iterator[tuple[Plac
     template = folder / f"{engine}-template"
     if engine == "sqlite":
         url = f"sqlite:///{template}/groundswell.db"
-        _make(template, url, versions)
+        _make(template, url, versions, width)
         yield Place(folder=template, url=url), None
         return
     try:
         with postgres_server() as server:
             url = server.create_database()
-            _make(template, url, versions)
+            _make(template, url, versions, width)
             yield Place(folder=template, url=url), server
     except pytest.skip.Exception as error:
         raise BadDataError(str(error), hint="or use SQLite alone: --engine sqlite") from error
@@ -109,8 +110,8 @@ def _on_postgresql(template: Path, template_url: str, folder: Path, server: Post
     return fresh
 
 
-def _make(folder: Path, url: str, versions: int) -> None:
-    command = [sys.executable, "-m", _MODULE, str(folder), str(versions)]
+def _make(folder: Path, url: str, versions: int, width: int) -> None:
+    command = [sys.executable, "-m", _MODULE, str(folder), str(versions), str(width)]
     subprocess.run(command, check=True, env={**os.environ, "GROUNDSWELL_TEMPLATE_URL": url})
 
 
@@ -118,10 +119,10 @@ def main() -> None:
     """Makes a home with versions of a model and people to promote them."""
     from infra.mlflow_client import initialise_mlflow
 
-    folder, versions, url = Path(sys.argv[1]), int(sys.argv[2]), os.environ["GROUNDSWELL_TEMPLATE_URL"]
+    folder, url = Path(sys.argv[1]), os.environ["GROUNDSWELL_TEMPLATE_URL"]
     home = Home.open(settings_of(folder, url))
     initialise_mlflow(url, str(folder / "mlartifacts"))
-    fill(home, folder / "scratch", versions=versions)
+    fill(home, folder / "scratch", versions=int(sys.argv[2]), width=int(sys.argv[3]))
     home.database.close()
 
 

@@ -87,7 +87,11 @@ def _run(place: Place, promoters: int, attempts: int, seed: int, folder: Path) -
 def _promote(place: Place, number: int, share: int, seed: int, gate: Any, file: Path) -> None:
     """Attempts so often to be the one who puts the next champion in."""
     dice = random.Random(seed * 1000 + number)  # noqa: S311  # no secret
-    world = place.world()
+    try:
+        world = place.world()
+    except BaseException:
+        gate.abort()  # nobody waits for one who will not come
+        raise
     with world.db.read() as connection:
         policy = current_policy(connection, _ENVIRONMENT)
     versions = [world.version(each) for each in range(1, VERSIONS + 1)]

@@ -14,26 +14,8 @@ from governance.ledger import LedgerEntry, parse_entry
 from infra.database import Database, UnitOfWork
 from infra.keys import Keys
 from infra.ledger_nodes import BlockNodes, StoredNodes
-from infra.ledger_verification import VerifyReport, verify_ledger
 from infra.log_keys import signing_log_key
 from infra.tables import ledger_checkpoints, ledger_entries, ledger_head
-
-__all__ = [
-    "ProvenEntry",
-    "VerifyReport",
-    "consistency_proof",
-    "inclusion_proof",
-    "iter_entries",
-    "iter_proven",
-    "ledger_size",
-    "prove_entries",
-    "read_entry",
-    "root_hash",
-    "sign_checkpoint",
-    "sign_head",
-    "sign_head_with",
-    "verify_ledger",
-]
 
 _PAGE = 1000
 

@@ -12,7 +12,8 @@ from infra.database import Database
 from infra.imported_statements import producers_of
 from infra.lineage import upstream_of_each
 from infra.lineage_graph import redundant_steps
-from infra.lineage_records import Records, digest_of, read_records, run_of_step
+from infra.lineage_records import Records, read_records
+from infra.lineage_subjects import digest_of, run_of_step
 from infra.model_versions import ModelVersion
 from infra.recorded_datasets import RecordedDataset, look_into, recorded_datasets
 from infra.tables import commitments, withdrawals

@@ -4,32 +4,15 @@ from collections.abc import Iterable, Mapping
 
 from sqlalchemy import Connection, select
 
-from governance.errors import UnknownSubjectError
 from governance.imported_lineage import told_by
 from governance.lineage import Edge, LineageGraph, step_subject
 from infra.lineage import downstream, load_events, load_imported, upstream
-from infra.lineage_records import run_of_step
-from infra.lineage_subjects import version_of
-from infra.tables import model_versions, steps
+from infra.lineage_subjects import run_of_step
+from infra.tables import steps
 
 MAX_DOWNSTREAM = 60
 _MAX_LOOSE_MEDIA = 3
 _BATCH = 400
-
-
-def graph_node(connection: Connection, subject: str) -> str:
-    """Returns the graph's node for a subject: of a model version its package; empty for a run, which is none.
-
-    Raises:
-        UnknownSubjectError: There is no such model version.
-    """
-    if (key := version_of(subject)) is not None:
-        columns = model_versions.c
-        row = connection.execute(select(columns.root_digest).where(columns.name == key[0], columns.version == key[1])).first()
-        if row is None:
-            raise UnknownSubjectError(f"no model version {key[0]}/{key[1]}", hint="`groundswell models list` shows them")
-        return f"package:{row.root_digest}"
-    return "" if subject.startswith("run:") else subject
 
 
 def read_graph(connection: Connection, subject: str, node: str) -> tuple[LineageGraph, int]:

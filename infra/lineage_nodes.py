@@ -8,7 +8,8 @@ from urllib.parse import unquote
 
 from governance.imported_lineage import EXTERNAL
 from governance.lineage_report.model import UNKNOWN, Fact, Node
-from infra.lineage_records import Records, digest_of, run_of_step
+from infra.lineage_records import Records
+from infra.lineage_subjects import digest_of, run_of_step
 
 _STEPS = {
     "validate_data": "Check the data",

@@ -9,7 +9,8 @@ from governance.digest import tree_digest
 from governance.errors import IntegrityError
 from governance.lineage import LineageGraph
 from governance.lineage_report.model import Picture
-from infra.lineage_records import Records, digest_of
+from infra.lineage_records import Records
+from infra.lineage_subjects import digest_of
 
 _MAX_BYTES = 3 << 20
 _PNG = b"\x89PNG\r\n\x1a\n"

@@ -7,7 +7,8 @@ from pathlib import Path
 from governance.lineage_report.plots import Curve, Estimates, estimates_of, loss_curve
 from infra.lineage_nodes import artifact_title
 from infra.lineage_pictures import unchanged_folder
-from infra.lineage_records import Records, digest_of
+from infra.lineage_records import Records
+from infra.lineage_subjects import digest_of
 
 _TRAINING = "training.json"
 _MAX_BYTES = 64 << 20

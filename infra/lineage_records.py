@@ -1,23 +1,23 @@
 """Reads what the database holds about the subjects of a lineage graph."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Column, Connection, Row, Table, select
+from sqlalchemy import Connection, select
 
 from governance.lineage import Event, LineageGraph, step_subject
 from governance.lineage_report.model import UNKNOWN
 from governance.promotion.state import Promotion
 from governance.withdrawal import Withdrawal
+from infra.batched_rows import rows_by
 from infra.imported_statements import ImportedEvent, read_imported
 from infra.lineage import load_events
+from infra.lineage_subjects import digest_of, run_of_step
 from infra.promotion.records import promotion_of
 from infra.tables import artifacts, assets, commitments, identities, model_versions, promotions, runs, steps
 from infra.withdrawals import withdrawals_from
-
-_BATCH = 400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,16 +76,6 @@ class Records:
         return next((event for event in reversed(self.events) if step_subject(event) == subject), None)
 
 
-def run_of_step(subject: str) -> str:
-    """Returns the run id in a step's or run's subject string."""
-    return subject.partition(":")[2].partition("/")[0]
-
-
-def digest_of(subject: str) -> str:
-    """Returns the digest in an artifact's subject string."""
-    return subject.partition(":")[2]
-
-
 def read_records(connection: Connection, graph: LineageGraph, *, run_ids: Collection[str] = ()) -> Records:
     """Reads the rows about a graph's subjects.
 
@@ -139,14 +129,6 @@ def _applied(connection: Connection, root_digests: Collection[str]) -> dict[str,
     for row in sorted(rows, key=lambda row: (row["requested"], row["promotion_id"])):
         found[row["root_digest"]] = (*found.get(row["root_digest"], ()), promotion_of(connection, row))
     return found
-
-
-def rows_by(connection: Connection, table: Table, column: Column[Any], values: Iterable[str]) -> Iterator[Mapping[str, Any]]:
-    """Reads rows by key in batches, since databases bound the number of parameters."""
-    wanted = sorted(values)
-    for start in range(0, len(wanted), _BATCH):
-        rows: list[Row[Any]] = list(connection.execute(select(table).where(column.in_(wanted[start : start + _BATCH]))))
-        yield from (dict(row._mapping) for row in rows)  # noqa: SLF001 - SQLAlchemy's documented way to a mapping
 
 
 def _parsed(row: Mapping[str, Any], *columns: str) -> dict[str, Any]:

@@ -10,12 +10,12 @@ from governance.lineage import Edge, LineageGraph
 from governance.lineage_report.model import DataSource, ReportContent
 from infra.database import Database
 from infra.imported_statements import imported_nodes, producers_of
-from infra.lineage_graph import collapse_media, graph_node, in_order, read_graph
+from infra.lineage_graph import collapse_media, in_order, read_graph
 from infra.lineage_ledger import read_ledger, verified
 from infra.lineage_nodes import describe
 from infra.lineage_pictures import LOSS_CAPTION, read_pictures
 from infra.lineage_plots import read_curves, read_estimates
-from infra.lineage_records import Records, read_records, run_of_step
+from infra.lineage_records import Records, read_records
 from infra.lineage_sections import (
     check_tables,
     code_facts,
@@ -27,7 +27,7 @@ from infra.lineage_sections import (
     timeline,
 )
 from infra.lineage_statements import read_statements
-from infra.lineage_subjects import resolve_subject
+from infra.lineage_subjects import graph_node, resolve_subject, run_of_step
 from infra.lineage_summary import summarise, title_of
 
 __all__ = ["build_report", "resolve_subject"]

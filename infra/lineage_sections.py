@@ -7,7 +7,8 @@ from governance.lineage_report.model import UNKNOWN, DataSource, Fact, FactTable
 from governance.withdrawal import items_text
 from infra.imported_statements import imported_timeline
 from infra.lineage_nodes import artifact_title, as_text, error_text, step_title
-from infra.lineage_records import Records, digest_of, run_of_step
+from infra.lineage_records import Records
+from infra.lineage_subjects import digest_of, run_of_step
 
 _ENVIRONMENT_LABELS = {
     "revision": "Source commit",

@@ -13,8 +13,9 @@ from governance.lineage_report.model import SignedStatement
 from governance.platform_keys import CREATED, REVOKED, ROTATED
 from governance.provenance import parse_provenance
 from infra.attestations import PROVENANCE
+from infra.batched_rows import rows_by
 from infra.key_verification import KeyChecker
-from infra.lineage_records import Records, rows_by
+from infra.lineage_records import Records
 from infra.tables import attestations, ledger_entries
 
 _KEY_ACTIONS = (CREATED, ROTATED, REVOKED, "identity.created", "identity.revoked")

@@ -139,3 +139,28 @@ def _prefixed(connection: Connection, prefix: str) -> list[str]:
 def _begins(column: Column[str], prefix: str) -> ColumnElement[bool]:
     """Says that a hexadecimal name begins so, by a range besides: SQLite uses no index for LIKE."""
     return column.startswith(prefix, autoescape=True) & (column >= prefix) & (column < f"{prefix}g")
+
+
+def graph_node(connection: Connection, subject: str) -> str:
+    """Returns the graph's node for a subject: of a model version its package; empty for a run, which is none.
+
+    Raises:
+        UnknownSubjectError: There is no such model version.
+    """
+    if (key := version_of(subject)) is not None:
+        columns = model_versions.c
+        row = connection.execute(select(columns.root_digest).where(columns.name == key[0], columns.version == key[1])).first()
+        if row is None:
+            raise UnknownSubjectError(f"no model version {key[0]}/{key[1]}", hint="`groundswell models list` shows them")
+        return f"package:{row.root_digest}"
+    return "" if subject.startswith("run:") else subject
+
+
+def run_of_step(subject: str) -> str:
+    """Returns the run id in a step's or run's subject string."""
+    return subject.partition(":")[2].partition("/")[0]
+
+
+def digest_of(subject: str) -> str:
+    """Returns the digest in an artifact's subject string."""
+    return subject.partition(":")[2]

@@ -7,9 +7,9 @@ from governance.lineage_report.model import Phrase
 from governance.promotion.state import Promotion, State
 from governance.withdrawal import items_text
 from infra.lineage_nodes import artifact_title, request_text
-from infra.lineage_records import Records, digest_of, run_of_step
+from infra.lineage_records import Records
 from infra.lineage_sections import data_sources
-from infra.lineage_subjects import version_of
+from infra.lineage_subjects import digest_of, run_of_step, version_of
 
 Sentence = tuple[Phrase, ...]
 

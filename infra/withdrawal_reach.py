@@ -7,9 +7,9 @@ from sqlalchemy import Connection, Select, String, distinct, func, literal, sele
 
 from governance.errors import RefusedError
 from governance.withdrawal import Withdrawal, items_text
+from infra.batched_rows import rows_by
 from infra.database import Database
-from infra.lineage_graph import graph_node
-from infra.lineage_records import digest_of, rows_by, run_of_step
+from infra.lineage_subjects import digest_of, graph_node, run_of_step
 from infra.model_versions import ModelVersion, versions_of
 from infra.tables import assets, lineage_edges, runs, steps, withdrawals
 from infra.withdrawals import withdrawals_from

@@ -2,18 +2,20 @@
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import column, insert, select, table, update
 
 from governance.errors import IntegrityError
 from governance.ledger import format_time
-from governance.promotion.policy import Policy
 from governance.promotion.state import Action, Promotion, check_champion
 from infra.database import UnitOfWork
 from infra.promotion.outbox import post
 from infra.promotion.records import champion_of, find_promotion, find_promotions, update_promotion
 from infra.tables import champions
+
+if TYPE_CHECKING:
+    from governance.promotion.policy import Policy
 
 _ALIASES = table("registered_model_aliases", column("name"), column("alias"), column("version"), column("workspace"))
 _VERSIONS = table("model_versions", column("name"), column("version"), column("current_stage"), column("workspace"))
@@ -22,7 +24,7 @@ _WORKSPACE, _DELETED = "default", "Deleted_Internal"
 APPLIED, RESTORED = "promotion.applied", "promotion.restored"
 
 
-def put_in(uow: UnitOfWork, promotion: Promotion, policy: Policy, *, actor: str) -> Promotion:
+def put_in(uow: UnitOfWork, promotion: Promotion, policy: "Policy", *, actor: str) -> Promotion:
     """Makes the version of an approved request the champion of its environment.
 
     The champion before, and every other open request that expects it, are superseded.

@@ -11,9 +11,10 @@ from governance.errors import GovernanceError
 from governance.promotion.gates import Difference, Evidence
 from governance.promotion.non_inferiority import compare
 from governance.promotion.policy import Policy
-from infra.lineage_graph import graph_node, read_graph
+from infra.lineage_graph import read_graph
 from infra.lineage_records import read_records
 from infra.lineage_sections import open_questions
+from infra.lineage_subjects import graph_node
 from infra.model_package import ModelPackage
 from infra.model_versions import ModelVersion
 from infra.tables import artifacts, runs, steps

@@ -63,8 +63,10 @@ def _roll_back(uow: UnitOfWork, expected: Promotion, *, actor: str, reason: str)
     if current.state is not State.APPLIED or current.previous != expected.previous or current.previous is None:
         raise RuleError("champion", f"the champion of {expected.name} in {expected.environment} was changed meanwhile")
     previous = find_promotion(connection, current.previous)
-    policy = current_policy(connection, current.environment)
-    if policy.gates.nothing_withdrawn and withdrawals_reaching(connection, previous.subject):
+    if (
+        withdrawals_reaching(connection, previous.subject)
+        and current_policy(connection, current.environment).gates.nothing_withdrawn
+    ):
         raise RuleError(
             "evidence",
             f"{previous.name}/{previous.version}, the champion before, goes back to items that were withdrawn",

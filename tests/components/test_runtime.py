@@ -21,7 +21,8 @@ from governance.errors import IntegrityError
 from infra.errors import BadSettingError
 from infra.home import Home
 from infra.identities import first_identity
-from infra.ledger import iter_entries, verify_ledger
+from infra.ledger import iter_entries
+from infra.ledger_verification import verify_ledger
 from infra.lineage import load_events, upstream
 from infra.locking import try_lock
 from infra.progress import read_progress

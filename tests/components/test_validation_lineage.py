@@ -11,7 +11,7 @@ from governance.lineage_report.html import render_html
 from governance.lineage_report.model import FactTable
 from infra.home import Home
 from infra.identities import first_identity
-from infra.ledger import verify_ledger
+from infra.ledger_verification import verify_ledger
 from infra.lineage import load_events
 from infra.lineage_report import build_report
 from infra.run_records import begin_run, end_run

@@ -20,7 +20,7 @@ from infra.bundle import export_bundle
 from infra.identities import create_identity, first_identity, revoke_identity
 from infra.key_rotation import revoke_key, rotate_package_key
 from infra.keys import PACKAGE_KEY
-from infra.ledger import verify_ledger
+from infra.ledger_verification import verify_ledger
 from infra.lineage_report import build_report
 from infra.platform_keys import key_history
 from infra.tables import artifacts, attestations

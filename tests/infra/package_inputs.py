@@ -66,8 +66,8 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(value, sort_keys=True), encoding="utf-8")
 
 
-def write_inputs(root: Path, *, validation_success: bool = True, weight: float = 0.5) -> dict[str, Path]:
-    """Writes the six inputs of register_model below a folder."""
+def write_inputs(root: Path, *, validation_success: bool = True, weight: float = 0.5, width: int = 16) -> dict[str, Path]:
+    """Writes the six inputs of register_model below a folder; the model has width x width weights, all of one value."""
     inputs = {name: root / name for name in ("model", "codec", "latents", "dataset", "validation", "evaluation")}
     for folder in inputs.values():
         folder.mkdir(parents=True)
@@ -95,7 +95,7 @@ def write_inputs(root: Path, *, validation_success: bool = True, weight: float =
     save_file({"decoder.weight": np.full((8, 3), 0.25, np.float32)}, inputs["codec"] / "codec.safetensors")
     write_json(inputs["codec"] / "report.json", {"psnr": 25.0})
     write_json(inputs["latents"] / "config.json", {"dataset_digest": dataset_digest})
-    _write_model(inputs["model"], dataset_digest, tree_digest(inputs["codec"]), weight)
+    _write_model(inputs["model"], dataset_digest, tree_digest(inputs["codec"]), np.full((width, width), weight, np.float32))
     _write_evaluation(inputs["evaluation"])
     return inputs
 
@@ -139,7 +139,7 @@ def _write_dataset(folder: Path) -> None:
     )
 
 
-def _write_model(folder: Path, dataset_digest: str, codec_digest: str, weight: float) -> None:
+def _write_model(folder: Path, dataset_digest: str, codec_digest: str, weights: np.ndarray) -> None:
     write_json(
         folder / "config.json",
         {
@@ -159,7 +159,7 @@ def _write_model(folder: Path, dataset_digest: str, codec_digest: str, weight: f
             "training": {"num_steps": 1470, "batch_size": 32, "learning_rate": 0.001, "seed": 0},
         },
     )
-    save_file({"blocks.0.weight": np.full((16, 16), weight, np.float32)}, folder / "transformer.safetensors")
+    save_file({"blocks.0.weight": weights}, folder / "transformer.safetensors")
     write_json(folder / "training.json", {"losses": [1.0, 0.5]})
 
 

@@ -11,7 +11,8 @@ from governance.dsse import key_id
 from governance.lineage import ArtifactRef, StepIdentity, run_event
 from governance.lineage_report.html import render_html
 from infra.attestations import statements_about
-from infra.ledger import iter_entries, verify_ledger
+from infra.ledger import iter_entries
+from infra.ledger_verification import verify_ledger
 from infra.lineage import record_event
 from infra.lineage_report import build_report
 from infra.run_records import begin_run, end_run

@@ -12,7 +12,8 @@ from governance.bundle.verify import ENTRIES, read_bundle, verify_files
 from governance.errors import IntegrityError, UnknownSubjectError
 from infra.bundle import export_bundle
 from infra.home import Home
-from infra.ledger import iter_entries, ledger_size, verify_ledger
+from infra.ledger import iter_entries, ledger_size
+from infra.ledger_verification import verify_ledger
 from infra.settings import Settings
 from infra.tables import artifacts, ledger_entries
 

@@ -12,7 +12,8 @@ from infra.database import Database
 from infra.erasure import commitments_of_identity, commitments_of_run, erase
 from infra.identities import create_identity, initialise_home, list_identities
 from infra.keys import Keys
-from infra.ledger import iter_entries, verify_ledger
+from infra.ledger import iter_entries
+from infra.ledger_verification import verify_ledger
 from infra.tables import commitments, runs
 
 PROMPT = "a portrait of somebody who asked to be forgotten"

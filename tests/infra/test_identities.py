@@ -17,7 +17,8 @@ from infra.identities import (
     revoke_identity,
 )
 from infra.keys import Keys
-from infra.ledger import iter_entries, verify_ledger
+from infra.ledger import iter_entries
+from infra.ledger_verification import verify_ledger
 from infra.tables import ledger_entries
 
 

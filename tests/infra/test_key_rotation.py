@@ -24,7 +24,8 @@ from infra.identities import create_identity, list_identities
 from infra.key_pem import public_pem, read_private_key
 from infra.key_rotation import revoke_key, rotate_package_key
 from infra.keys import PACKAGE_KEY, Keys
-from infra.ledger import iter_entries, sign_checkpoint, verify_ledger
+from infra.ledger import iter_entries, sign_checkpoint
+from infra.ledger_verification import verify_ledger
 from infra.locking import lock
 from infra.mlflow_registry import MlflowRegistry
 from infra.model_package import sign_package

@@ -24,8 +24,8 @@ from infra.ledger import (
     read_entry,
     root_hash,
     sign_checkpoint,
-    verify_ledger,
 )
+from infra.ledger_verification import verify_ledger
 from infra.tables import artifacts, assets, model_versions, runs
 
 BATCH = 2048

@@ -12,7 +12,8 @@ from governance.identity import Role
 from infra.database import Database
 from infra.identities import create_identity, initialise_home, revoke_identity
 from infra.keys import Keys
-from infra.ledger import iter_entries, ledger_size, sign_checkpoint, verify_ledger
+from infra.ledger import iter_entries, ledger_size, sign_checkpoint
+from infra.ledger_verification import verify_ledger
 from infra.tables import artifacts, commitments
 from tests.infra.dying_writer import NUM_ENTRIES, write_unit
 

@@ -13,7 +13,8 @@ from governance.lineage import ArtifactRef, StepIdentity, run_event
 from infra import lineage_import
 from infra.database import Database
 from infra.keys import Keys
-from infra.ledger import iter_entries, verify_ledger
+from infra.ledger import iter_entries
+from infra.ledger_verification import verify_ledger
 from infra.lineage import load_events, load_imported, record_event, upstream
 from infra.lineage_import import import_events
 from infra.tables import lineage_edges, lineage_events, withdrawals

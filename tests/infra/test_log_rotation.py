@@ -24,8 +24,9 @@ from infra.identities import create_identity
 from infra.key_pem import public_pem, read_log_public_key
 from infra.key_rotation import revoke_key
 from infra.keys import LOG_KEY, Keys
-from infra.ledger import iter_entries, root_hash, verify_ledger
+from infra.ledger import iter_entries, root_hash
 from infra.ledger import sign_checkpoint as sign_ledger
+from infra.ledger_verification import verify_ledger
 from infra.log_keys import log_keys
 from infra.log_rotation import replace_stolen_log_key, rotate_log_key
 from infra.platform_keys import key_history

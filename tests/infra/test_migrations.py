@@ -15,7 +15,8 @@ from infra.database import Database
 from infra.errors import BackendUnavailableError
 from infra.identities import initialise_home
 from infra.keys import Keys
-from infra.ledger import iter_entries, sign_checkpoint, verify_ledger
+from infra.ledger import iter_entries, sign_checkpoint
+from infra.ledger_verification import verify_ledger
 from infra.migrations import r0001_tables, r0002_append_only
 from infra.tables import ledger_entries, metadata, schema_version
 

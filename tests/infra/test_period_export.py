@@ -15,7 +15,8 @@ from governance.merkle import leaf_hash, verify_inclusion
 from infra.database import Database
 from infra.errors import BadSettingError
 from infra.keys import Keys
-from infra.ledger import iter_proven, prove_entries, verify_ledger
+from infra.ledger import iter_proven, prove_entries
+from infra.ledger_verification import verify_ledger
 from infra.period_export import export_period
 
 DAY = datetime(2026, 3, 1, tzinfo=UTC)

@@ -19,7 +19,7 @@ from infra.database import Database
 from infra.engines import check_server
 from infra.errors import BackendUnavailableError, BadSettingError
 from infra.home import Home
-from infra.ledger import verify_ledger
+from infra.ledger_verification import verify_ledger
 from infra.run_records import begin_run, end_dead_runs, end_run
 from infra.runs import StepError
 from infra.settings import Settings

@@ -11,7 +11,8 @@ from governance.digest import tree_digest
 from governance.errors import IntegrityError
 from infra.database import Database
 from infra.home import Home
-from infra.ledger import iter_entries, verify_ledger
+from infra.ledger import iter_entries
+from infra.ledger_verification import verify_ledger
 from infra.lineage import upstream
 from infra.shipped_codec import SHIPPED_FOLDER, import_shipped_codec, verify_evidence
 

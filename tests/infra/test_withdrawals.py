@@ -23,7 +23,8 @@ from infra.database import Database, UnitOfWork
 from infra.erasure import erase
 from infra.identities import create_identity, initialise_home, revoke_identity
 from infra.keys import Keys
-from infra.ledger import iter_entries, ledger_size, verify_ledger
+from infra.ledger import iter_entries, ledger_size
+from infra.ledger_verification import verify_ledger
 from infra.recorded_datasets import RecordedDataset, look_into
 from infra.tables import artifacts, commitments, ledger_entries, withdrawals
 from infra.withdrawals import (

@@ -13,7 +13,8 @@ from governance.log_keys import LogKeys
 from infra.database import Database
 from infra.errors import BackendUnavailableError, BadSettingError
 from infra.home import Home
-from infra.ledger import ledger_size, sign_checkpoint, verify_ledger
+from infra.ledger import ledger_size, sign_checkpoint
+from infra.ledger_verification import verify_ledger
 from infra.settings import Settings
 from infra.tables import ledger_checkpoints, ledger_entries, ledger_head, ledger_nodes
 from infra.witnesses import FolderWitness, ask, open_witness, publish, sign_and_publish

@@ -1,5 +1,7 @@
 """Nobody gets around a promotion through an MLflow server that knows nothing of groundswell, by its API or by its pages."""
 
+from dataclasses import replace
+
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -49,5 +51,15 @@ def test_its_pages_show_the_champion_and_cannot_replace_it(world, server: Mlflow
     page.keyboard.press("Enter")
     dialog.get_by_role("button", name="Save").click()
     expect(dialog).to_contain_text("groundswell governs this alias: use `groundswell promote request", timeout=_PATIENCE_MS)
+    assert world.alias() == 1
+    assert world.problems() == ()
+
+
+def test_a_server_that_is_down_holds_no_promotion_up(world):
+    settings = replace(world.home.settings, mlflow_tracking_uri="http://127.0.0.1:9")
+    away = replace(world, home=replace(world.home, settings=settings))
+    away.promote(1)
+    away.promote(2)
+    roll_back(away.home, NAME, "production", actor=away.people["Omar"], reason="six fingers")
     assert world.alias() == 1
     assert world.problems() == ()

@@ -108,8 +108,8 @@ def settings_of(folder: Path, url: str) -> Settings:
     return Settings(home=folder, database_url=url, mlflow_tracking_uri=url, artifact_root=str(folder / "mlartifacts"))
 
 
-def fill(home: Home, scratch: Path, *, versions: int = 3) -> None:
-    """Makes the people, a run of Ada's, and the versions that it registered."""
+def fill(home: Home, scratch: Path, *, versions: int = 3, width: int = 16) -> None:
+    """Makes the people, a run of Ada's, and the versions that it registered, of width x width weights each."""
     admin = list_identities(home.database)[0].identity_id
     made = {
         name: create_identity(home.database, home.keys, name=name, role=role, actor=admin).identity_id
@@ -117,7 +117,7 @@ def fill(home: Home, scratch: Path, *, versions: int = 3) -> None:
     }
     begin_run(home, run_id=RUN, pipeline="training", runner="subprocess", params={}, actor=made["Ada"])
     for number in range(1, versions + 1):
-        package = make_package(scratch / str(number), weight=number / 8)
+        package = make_package(scratch / str(number), weight=number / 8, width=width)
         registry = MlflowRegistry(
             home.database,
             home.settings.mlflow_tracking_uri,
