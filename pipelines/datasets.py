@@ -41,7 +41,8 @@ def ensure_dataset(home: Home, data: DataParams, *, actor: str, run_id: str, pro
         record_dataset(home, given.absolute(), actor=actor, run_id=run_id)
         progress.end("reused", f"dataset {given}")
         return given.absolute()
-    options = canonical_digest({**data.model_dump(mode="json"), "state": _source_state(data)})[:8]
+    unset = {name for name in ("frames", "fps") if getattr(data, name) is None}  # what pictures never had
+    options = canonical_digest({**data.model_dump(mode="json", exclude=unset), "state": _source_state(data)}, floats=True)[:8]
     with home.database.read() as connection:
         withheld = withdrawn_items(connection)
     folder = _usable_folder(home.datasets / f"{_slug(data.source)}-{data.size}px-{options}", withheld)
@@ -58,6 +59,8 @@ def ensure_dataset(home: Home, data: DataParams, *, actor: str, run_id: str, pro
         size=data.size,
         categories=data.categories or None,
         limit=data.limit,
+        frames=data.frames,
+        fps=data.fps,
         withheld=withheld,
         progress=progress.update,
     )
@@ -100,6 +103,7 @@ def record_dataset(home: Home, folder: Path, *, actor: str, run_id: str | None =
         "licences": list(info.licences),
         "attribution": info.attribution,
         "image_size": info.image_size,
+        **({"num_frames": info.num_frames, "fps": info.fps} if info.num_frames > 1 else {}),
         "sources": sorted({source.partition(":")[0] for source in dataset.table.column("source").to_pylist()})[:_MAX_SOURCES],
     }
     with home.database.unit_of_work() as uow:

@@ -1,4 +1,4 @@
-"""Makes pictures with a registered model, and records each of them, so that its file leads back to the data."""
+"""Makes pictures and clips with a registered model, and records each of them, so that its file leads back to the data."""
 
 import json
 import secrets
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from components.generate_media.formats import MediaFormat
 from components.runtime import RunContext, run_step
 from components.store import ArtifactRef
 from governance import lineage
@@ -35,21 +36,25 @@ class GenerateRequest:
         model: ``name@alias`` or ``name/version``.
         prompt: A text, or None.
         label: A category of the model, or None.
-        num_images: How many pictures.
-        seed: The first picture's seed; the same seed gives the same bytes on the same machine.
+        num_images: How many pictures or clips.
+        num_frames: Frames of each clip; the model's own number where it is not given.
+        media_format: What they are written as; PNG for pictures and MP4 for clips where it is not given.
+        seed: The first sample's seed; the same seed gives the same bytes on the same machine.
         num_steps: Sampling steps; the model's own where it is not given.
         guidance_scale: Strength of guidance; the model's own where it is not given.
         sampler: How to go from noise to a picture; the model's own way where it is not given.
-        batch_size: Pictures at a time; the step's own number where it is not given.
+        batch_size: Pictures or clips at a time; the step's own number where it is not given.
         device: Where to compute: `cpu`, `cuda`, or `auto` for a GPU where there is one.
         options: What else is chosen of sampling, by the names of `SamplingOptions`; the model's own where one is not given.
-        out: The folder for the pictures.
+        out: The folder for the files.
     """
 
     model: str
     prompt: str | None = None
     label: str | None = None
     num_images: int = 1
+    num_frames: int | None = None
+    media_format: MediaFormat | None = None
     seed: int = 0
     num_steps: int | None = None
     guidance_scale: float | None = None
@@ -62,7 +67,7 @@ class GenerateRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratedFile:
-    """One picture: where it is, its SHA-256, and its seed."""
+    """One picture or clip: where it is, its SHA-256, and its seed."""
 
     path: Path
     sha256: str
@@ -71,7 +76,7 @@ class GeneratedFile:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateOutcome:
-    """The pictures of one request, and the run that made them."""
+    """The pictures or clips of one request, and the run that made them."""
 
     run_id: str
     model_version: str
@@ -125,6 +130,8 @@ def generate(home: Home, request: GenerateRequest, *, actor: str, on_view: OnVie
 def _config(request: GenerateRequest) -> dict[str, Any]:
     given = {
         "num_images": request.num_images,
+        "num_frames": request.num_frames,
+        "media_format": request.media_format,
         "seed": request.seed,
         "num_steps": request.num_steps,
         "guidance_scale": request.guidance_scale,

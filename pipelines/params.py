@@ -19,10 +19,12 @@ class DataParams(BaseModel):
     """Which dataset a pipeline runs on.
 
     Attributes:
-        source: ``openmoji``, ``fashion-mnist:FOLDER``, a folder to import, or the folder of a finished dataset.
+        source: ``openmoji``, ``moving-openmoji``, ``fashion-mnist:FOLDER``, a folder to import, or that of a finished dataset.
         size: Height and width of the imported pictures, in pixels.
         categories: Which categories to import; all where none is named.
         limit: At most so many items; all where it is not given.
+        frames: Frames of each clip, for a source of clips; its usual number where it is not given.
+        fps: Frames a second, for a source of clips; its usual number where it is not given.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,6 +33,8 @@ class DataParams(BaseModel):
     size: int = Field(default=32, ge=8, le=1024)
     categories: tuple[str, ...] = ("flags", "faces", "food", "animals")
     limit: int | None = Field(default=None, ge=1)
+    frames: int | None = Field(default=None, ge=2)
+    fps: float | None = Field(default=None, gt=0, le=240)
 
 
 class PipelineParams(BaseModel):

@@ -9,7 +9,7 @@ class Config(BaseModel):
     """How a dataset is encoded; nothing here changes a latent, but for a GPU's rounding.
 
     Attributes:
-        batch_size: Pictures encoded at a time.
+        batch_size: Pictures, or frames of clips, encoded at a time.
         shard_size: Items in a shard of latents; also how much is done between two points to resume from.
         device: `cpu`, `cuda`, or `auto` for a GPU where there is one.
         caption_tokens: Whether the states of captions' tokens are kept beside their pooled embeddings, for networks that attend

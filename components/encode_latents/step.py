@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from einops import rearrange
+from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -16,7 +18,7 @@ from components.ports import Ports, StepReport
 from components.validated import require_validated
 from governance.digest import tree_digest
 from model_core.codec.autoencoder import Codec
-from model_core.codec.batches import to_bytes, to_unit_range
+from model_core.codec.batches import clips_to_unit_range, to_bytes, to_unit_range
 from model_core.codec.io import load_codec
 from model_core.codec.quality import psnr, ssim
 from model_core.codec.report import picture_grid, reconstruction_rows
@@ -69,8 +71,8 @@ def run(
     """
     dataset_digest = require_validated(inputs["dataset"], inputs["validation"])
     dataset, codec = Dataset.open(inputs["dataset"]), load_codec(inputs["codec"]).to(select_device(config.device))
-    size = dataset.info.image_size
-    latent_shape = codec.config.latent_shape(1, size, size)
+    size, num_frames = dataset.info.image_size, dataset.info.num_frames
+    latent_shape = codec.config.latent_shape(num_frames, size, size)
     encoder = text_encoder or MiniLMEncoder()
     folder, total = outputs["latents"], len(dataset)
     parts = []
@@ -85,6 +87,7 @@ def run(
         dataset_digest=dataset_digest,
         latent_shape=latent_shape,
         image_size=size,
+        fps=dataset.info.fps,
         labels=tuple(dataset.labels),
         text_encoder=TextEncoderInfo(name=encoder.name, digest=encoder.digest, dim=encoder.dim),
     )
@@ -106,10 +109,11 @@ def _part(
         ports.progress.update(rows.stop, len(dataset), "encoding pictures")
         return kept
     done = []
-    for start in range(rows.start, rows.stop, config.batch_size):
-        batch = range(start, min(start + config.batch_size, rows.stop))
+    at_a_time = max(1, config.batch_size // dataset.info.num_frames)
+    for start in range(rows.start, rows.stop, at_a_time):
+        batch = range(start, min(start + at_a_time, rows.stop))
         digests = dataset.columns["sha256"][batch.start : batch.stop]
-        done.append(_encode(codec, to_unit_range(torch.from_numpy(dataset.images(batch))), digests))
+        done.append(_encode(codec, clips_to_unit_range(torch.from_numpy(dataset.clips(batch))), digests))
         ports.progress.update(batch.stop, len(dataset), "encoding pictures")
     part = _Part(
         latents=torch.cat([item.latents for item in done]),
@@ -134,15 +138,20 @@ def _kept_part(path: Path, shape: tuple[int, ...]) -> _Part | None:
 
 @torch.no_grad()
 @exact_convolutions()
-def _encode(codec: Codec, frames: Tensor, digests: Sequence[str]) -> _Part:
-    latents = codec.encode(frames.unsqueeze(2).to(codec.device))  # [n c 1 h w]
+def _encode(codec: Codec, clips: Float[Tensor, "n 3 t H W"], digests: Sequence[str]) -> _Part:
+    latents = codec.encode(clips.to(codec.device))  # [n c t h w]
     if (place := first_not_finite(latents)) is not None:
         raise BadModelError(
-            f"the codec encodes picture {digests[place][:16]} of the dataset to numbers that are not finite",
+            f"the codec encodes item {digests[place][:16]} of the dataset to numbers that are not finite",
             hint="train the codec again with a lower learning rate, or use the shipped one",
         )
-    reconstruction = codec.decode(latents).squeeze(2).to(frames.device)  # [n 3 H W]
-    return _Part(latents=latents.to(frames.device), psnr=psnr(frames, reconstruction), ssim=ssim(frames, reconstruction))
+    frames, decoded = (
+        rearrange(each, "n rgb t H W -> (n t) rgb H W") for each in (clips, codec.decode(latents).to(clips.device))
+    )
+    of_clips = {
+        name: measure(frames, decoded).reshape(len(clips), -1).mean(1) for name, measure in (("psnr", psnr), ("ssim", ssim))
+    }
+    return _Part(latents=latents.to(clips.device), **of_clips)
 
 
 def _embed_captions(

@@ -10,18 +10,17 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from components.evaluate.config import Config
+from components.evaluate.looks import Clips
 from governance.digest import tree_digest
 from governance.errors import IntegrityError
 from model_core.data.dataset import Dataset
 from model_core.errors import BadDataError, BadModelError
 from model_core.sampling.names import SamplerName, fitting_samplers
 from model_core.sampling.options import SamplingOptions, options_in_effect
-
-Pictures = UInt8[np.ndarray, "n height width 3"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +147,7 @@ def draw_samples(
     inputs: Mapping[str, Path],
     scratch: Path,
     on_batch: Callable[[int], None],
-) -> Pictures:
+) -> Clips:
     """Draws the samples batch by batch; batches found in scratch from an earlier attempt are not drawn again.
 
     Raises:
@@ -161,7 +160,7 @@ def draw_samples(
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     folder = scratch / f"samples-{key[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
-    generator: Callable[[slice], Pictures] | None = None
+    generator: Callable[[slice], Clips] | None = None
     batches = []
     for start in range(0, config.num_samples, config.batch_size):
         chosen = slice(start, min(start + config.batch_size, config.num_samples))
@@ -181,10 +180,10 @@ def draw_samples(
 
 def _open_generator(
     config: Config, plan: SamplingPlan, conditions: Conditions, inputs: Mapping[str, Path]
-) -> Callable[[slice], Pictures]:
+) -> Callable[[slice], Clips]:
     from model_core.codec.io import load_codec
     from model_core.device import select_device
-    from model_core.sampling.generate import generate_images, load_transformer
+    from model_core.sampling.generate import generate_clips, load_transformer
 
     where = select_device(config.device)
     transformer, model_config = load_transformer(inputs["model"])
@@ -192,9 +191,9 @@ def _open_generator(
     text = conditions.text if transformer.config.text_dim else None
     states, states_mask = (conditions.text_states if transformer.config.reads_text_states else None) or (None, None)
 
-    def generate(chosen: slice) -> Pictures:
+    def generate(chosen: slice) -> Clips:
         labels = [int(label) if label >= 0 else None for label in conditions.labels[chosen]]
-        return generate_images(
+        return generate_clips(
             transformer,
             model_config,
             codec,
@@ -215,9 +214,9 @@ def _open_generator(
     return generate
 
 
-def _read_batch(path: Path, size: int) -> Pictures | None:
+def _read_batch(path: Path, size: int) -> Clips | None:
     try:
         pictures: np.ndarray = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
-    return pictures if pictures.dtype == np.uint8 and len(pictures) == size else None
+    return pictures if pictures.dtype == np.uint8 and pictures.ndim == 5 and len(pictures) == size else None

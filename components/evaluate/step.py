@@ -4,16 +4,20 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from components.evaluate.clip_figures import ClipFigures, clip_figures
 from components.evaluate.config import Config
 from components.evaluate.holdout import holdout_digest
-from components.evaluate.samples import Conditions, Pictures, SamplingPlan, draw_samples, holdout_conditions, plan_sampling
+from components.evaluate.looks import Clips, Look, Pictures, Seen
+from components.evaluate.samples import Conditions, SamplingPlan, draw_samples, holdout_conditions, plan_sampling
 from components.ports import Ports, StepReport
 from model_core.data.dataset import Dataset
+from model_core.data.media import overview
 from model_core.device import select_device
 from model_core.errors import BadDataError
 from model_core.evaluation.assessment import Assessment, PictureSet, assess, report_document
@@ -70,40 +74,54 @@ def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path],
     holdout = _real_set(dataset, rows["holdout"], "holdout", measure)
     samples = _sample_set(dataset, conditions, drawn, measure)
     noise = np.random.default_rng(config.seed).integers(0, 256, size=drawn.shape, dtype=np.uint8)
-    noise_features = measure.features(noise, "looking at noise")
+    noise_features = measure.features(Look.of(noise).frames, "looking at noise").mean(axis=1)
+    clips = _clip_figures(config, inputs["latents"], rows, conditions, samples, train, holdout)
 
     ports.progress.update(0, 1, "computing figures")
     assessment = assess(
-        samples,
-        train,
-        holdout,
+        samples.pictures,
+        train.pictures,
+        holdout.pictures,
         noise_features=noise_features,
         labels=dataset.labels,
         category_accuracy=config.category_accuracy,
         seed=config.seed,
         num_resamples=config.num_resamples,
     )
-    document = report_document(assessment, samples, train, holdout) | _context(config, plan, dataset, extractor)
+    sides = (samples.pictures, train.pictures, holdout.pictures)
+    document = report_document(assessment, *sides) | _context(config, plan, dataset, extractor)
+    if clips is not None:
+        document |= {"clips": clips.document()}
+        document["metrics"] |= clips.metrics()
     document["resamples"]["holdout"] = holdout_digest(
         dataset, pictures=rows["holdout"], conditions=conditions.rows.tolist(), extractor=extractor.digest
     )
-    _write_outputs(outputs["evaluation"], document, assessment, dataset, samples, train, holdout)
+    _write_outputs(outputs["evaluation"], document, assessment, dataset, *sides)
     ports.progress.update(1, 1, "evaluation written")
-    metrics = assessment.metrics()
+    metrics: dict[str, float] = document["metrics"]
     ports.tracking.log_metrics(metrics)
     for name, value in metrics.items():
         ports.metrics.gauge(f"evaluation_{name}", value)
     return StepReport(
         metrics=metrics,
         summary=_summary(metrics, config.num_samples),
-        facts={"num_samples": config.num_samples, "num_train": len(train), "num_holdout": len(holdout)}
+        facts={"num_samples": config.num_samples, "num_train": len(rows["train"]), "num_holdout": len(rows["holdout"])}
         | {"sampling": document["sampling"]},
         artifacts={"evaluation": ("report.json", "report.html", "samples.png", "memorisation.png")},
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Side:
+    """One set of items: what was looked at, the features of each frame, and what the figures of pictures are computed on."""
+
+    look: Look
+    features: np.ndarray  # [n looks dim]
+    pictures: PictureSet
+
+
 class _Measuring:
-    """Features of pictures, with progress; those of real pictures are kept for the evaluations to come."""
+    """Features of frames, [n looks dim], with progress; those of real pictures are kept for the evaluations to come."""
 
     def __init__(self, extractor: FeatureExtractor, dataset_digest: str, references: ReferenceCache, ports: Ports) -> None:
         self._extractor = extractor
@@ -111,13 +129,14 @@ class _Measuring:
         self._references = references
         self._ports = ports
 
-    def features(self, images: Pictures, description: str) -> np.ndarray:
-        return self._extractor.extract(
+    def features(self, images: Pictures, description: str, *, num_items: int | None = None) -> np.ndarray:
+        found = self._extractor.extract(
             images, batch_size=_FEATURE_BATCH, on_batch=lambda done: self._ports.progress.update(done, len(images), description)
         )
+        return found.reshape(num_items or len(images), -1, found.shape[-1])
 
     def real_features(self, images: Pictures, rows: Sequence[int], split: str) -> np.ndarray:
-        return cached_features(
+        found = cached_features(
             self._references,
             ReferenceKey(
                 dataset=self._dataset_digest,
@@ -125,12 +144,13 @@ class _Measuring:
                 input_size=self._extractor.input_size,
                 split=split,
                 rows=rows_digest(rows),
-                count=len(rows),
+                count=len(images),
             ),
             measure=lambda chosen: self._extractor.extract(images[chosen], batch_size=_FEATURE_BATCH),
             batch_size=_FEATURE_BATCH,
-            on_batch=lambda done: self._ports.progress.update(done, len(rows), f"looking at real pictures ({split})"),
+            on_batch=lambda done: self._ports.progress.update(done, len(images), f"looking at real pictures ({split})"),
         )
+        return found.reshape(len(rows), -1, found.shape[-1])
 
 
 def _choose_rows(dataset: Dataset, split: str, config: Config) -> list[int]:
@@ -147,29 +167,69 @@ def _label_indices(dataset: Dataset, rows: Sequence[int]) -> np.ndarray:
     return np.asarray([known.get(dataset.columns["label"][row], -1) for row in rows], dtype=np.int64)
 
 
-def _real_set(dataset: Dataset, rows: Sequence[int], split: str, measure: _Measuring) -> PictureSet:
-    images = dataset.images(rows)
-    return PictureSet(
-        images=images,
-        features=measure.real_features(images, rows, split),
+def _real_set(dataset: Dataset, rows: Sequence[int], split: str, measure: _Measuring) -> _Side:
+    look = Look.of_rows(dataset, rows)
+    features = measure.real_features(look.frames, rows, split)
+    pictures = PictureSet(
+        images=look.images,
+        features=features.mean(axis=1),
         labels=_label_indices(dataset, rows),
         captions=[dataset.columns["caption"][row] for row in rows],
         names=[dataset.columns["sha256"][row] for row in rows],
         conditions=np.asarray(rows, dtype=np.int64),
     )
+    return _Side(look=look, features=features, pictures=pictures)
 
 
-def _sample_set(dataset: Dataset, conditions: Conditions, drawn: Pictures, measure: _Measuring) -> PictureSet:
-    size = dataset.info.image_size
-    if drawn.shape[1:] != (size, size, 3):
-        raise BadDataError(f"the model draws {drawn.shape[2]}x{drawn.shape[1]} pixels, but the dataset holds {size}x{size}")
-    return PictureSet(
-        images=drawn,
-        features=measure.features(drawn, "looking at samples"),
+def _sample_set(dataset: Dataset, conditions: Conditions, drawn: Clips, measure: _Measuring) -> _Side:
+    size, num_frames = dataset.info.image_size, dataset.info.num_frames
+    if drawn.shape[1:] != (num_frames, size, size, 3):
+        made, held = ("x".join(map(str, shape)) for shape in (drawn.shape[1:4], (num_frames, size, size)))
+        raise BadDataError(f"the model draws {made} (frames, height, width), but the dataset holds {held}")
+    look = Look.of(drawn)
+    features = measure.features(look.frames, "looking at samples", num_items=len(drawn))
+    pictures = PictureSet(
+        images=look.images,
+        features=features.mean(axis=1),
         labels=conditions.labels,
         captions=[dataset.columns["caption"][row] for row in conditions.rows],
         names=[str(seed) for seed in conditions.seeds],
         conditions=conditions.rows,
+    )
+    return _Side(look=look, features=features, pictures=pictures)
+
+
+def _clip_figures(
+    config: Config,
+    latents_folder: Path,
+    rows: Mapping[str, Sequence[int]],
+    conditions: Conditions,
+    samples: _Side,
+    train: _Side,
+    holdout: _Side,
+) -> ClipFigures | None:
+    """Returns the figures of clips; None of pictures, and of clips without captions."""
+    if samples.look.moved is None or conditions.text is None or not bool(conditions.has_text.all()):
+        return None
+    from model_core.data.latents import LatentDataset
+
+    latents = LatentDataset.open(latents_folder)
+    text = {split: latents.caption_embeddings(list(chosen)).numpy() for split, chosen in rows.items()}
+
+    def seen(side: _Side, embeddings: np.ndarray) -> Seen:
+        moved = side.look.moved
+        if moved is None:
+            raise ValueError("pictures do not move")
+        return Seen(
+            features=side.features, moved=moved, flicker=side.look.flicker, captions=side.pictures.captions, text=embeddings
+        )
+
+    return clip_figures(
+        seen(samples, conditions.text.numpy()),
+        seen(train, text["train"]),
+        seen(holdout, text["holdout"]),
+        seed=config.seed,
+        num_resamples=config.num_resamples,
     )
 
 
@@ -223,7 +283,7 @@ def _sample_sections(dataset: Dataset, samples: PictureSet) -> list[Section]:
         label = int(samples.labels[position])
         if row not in seen and len(cards[label]) < _CARDS_A_LABEL:
             seen.add(row)
-            pair = (samples.images[position], dataset.read_image(row))
+            pair = (samples.images[position], overview(dataset.read_clip(row)))
             cards[label].append(Card(images=pair, headings=("sample", "real"), caption=samples.captions[position]))
     return [
         Section(title=dataset.labels[label] if label >= 0 else "no category", cards=tuple(cards[label]))
@@ -266,5 +326,10 @@ def _summary(metrics: Mapping[str, float], num_samples: int) -> str:
             f"precision {metrics['precision']:.0%} (real {metrics['precision_real']:.0%}), "
             f"recall {metrics['recall']:.0%} (real {metrics['recall_real']:.0%})"
         )
+    for name, words in (("motion_direction", "motion direction right"), ("caption_retrieval", "captions find their clip")):
+        if name in metrics:
+            parts.append(
+                f"{words} {metrics[name]:.0%} (chance {metrics[f'{name}_chance']:.0%}, real {metrics[f'{name}_real']:.0%})"
+            )
     parts.append(f"memorised {metrics['memorised_share']:.1%} (real {metrics['memorised_share_real']:.1%})")
     return ", ".join(parts)

@@ -1,30 +1,35 @@
-"""Configuration of the step that makes pictures."""
+"""Configuration of the step that makes pictures and clips."""
 
 from pydantic import ConfigDict, Field
 
+from components.generate_media.formats import MediaFormat
 from model_core.device import DeviceName
 from model_core.sampling.names import SamplerName
 from model_core.sampling.options import SamplingOptions
 
 
 class Config(SamplingOptions):
-    """How pictures are made; what they show is in the request, which is not a part of any record.
+    """How pictures and clips are made; what they show is in the request, which is not a part of any record.
 
     `SamplingOptions` says what else can be set; the model's defaults hold where it is not.
 
     Attributes:
-        num_images: How many.
-        seed: Each picture's own seed follows from this and its number.
-        sampler: How to go from noise to a picture; the model's default if not given.
+        num_images: How many pictures or clips.
+        num_frames: Frames of each clip; the model's own number if not given.
+        media_format: What they are written as; PNG for pictures and MP4 for clips if not given.
+        seed: Each sample's own seed follows from this and its number.
+        sampler: How to go from noise to a sample; the model's default if not given.
         num_steps: Steps of the sampler; the model's default if not given.
         guidance_scale: How strongly the request is followed; the model's default if not given.
-        batch_size: Pictures at a time.
+        batch_size: Pictures or clips at a time.
         device: `cpu`, `cuda`, or `auto` for a GPU where there is one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     num_images: int = Field(default=4, ge=1, le=10_000)
+    num_frames: int | None = Field(default=None, ge=1, le=100_000)
+    media_format: MediaFormat | None = None
     seed: int = Field(default=0, ge=0)
     sampler: SamplerName | None = None
     num_steps: int | None = Field(default=None, ge=1, le=10_000)

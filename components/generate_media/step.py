@@ -1,29 +1,26 @@
-"""Makes pictures with a model package."""
+"""Makes pictures or clips with a model package."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.generate_media.config import Config
+from components.generate_media.files import GRID_NAME, chosen_format, write_media
 from components.ports import Ports, StepReport
-from governance.digest import sha256_file
 from model_core.codec.io import load_codec
 from model_core.conditioning.text import MiniLMEncoder, TextEncoder
 from model_core.errors import BadDataError, BadModelError
-from model_core.sampling.generate import generate_images, load_transformer
+from model_core.sampling.generate import generate_clips, load_transformer
 from model_core.sampling.seeds import image_seed
 from model_core.transformer.model_config import TextEncoderId
 
 REQUEST_NAME = "request.json"
 MEDIA_NAME = "media.json"
-GRID_NAME = "grid.png"
 _MAX_PROMPT = 2000
-_GRID_GAP = 2
+_FPS = 8.0
+"""Of clips whose model says nothing of it."""
 
 
 class Request(BaseModel):
@@ -48,22 +45,24 @@ def run(
     *,
     text_encoder: TextEncoder | None = None,
 ) -> StepReport:
-    """Makes pictures for one request.
+    """Makes pictures or clips for one request.
 
     Args:
         config: How many, from which seed.
         inputs: ``package``, verified by who opened it, and ``request`` with request.json.
-        outputs: ``media``: image-000000.png and so on, media.json, and grid.png with all of them.
+        outputs: ``media``: image-000000.png or clip-000000.mp4 and so on, media.json, and grid.png with all of them.
         ports: Progress.
         text_encoder: Embeds the prompt; the one that ships with the platform if not given.
 
     Raises:
-        BadDataError: The request is malformed, empty, or names a label that the model does not know.
-        BadModelError: The package is damaged or needs another text encoder, a picture does not come out finite, or a batch does
+        BadDataError: The request is malformed, empty, or names a label, a length or a format that the model does not know.
+        BadModelError: The package is damaged or needs another text encoder, a sample does not come out finite, or a batch does
             not fit into memory.
     """
     request = read_request(inputs["request"] / REQUEST_NAME)
     transformer, model_config = load_transformer(inputs["package"])
+    num_frames = config.num_frames or model_config.latent_shape[1]
+    media_format = chosen_format(config.media_format, num_frames)
     label = _label_index(request, model_config.conditioning.labels)
     text = states = None
     if request.prompt is not None:
@@ -71,8 +70,8 @@ def run(
         _require_encoder(encoder, model_config.conditioning.text_encoder)
         text = encoder.encode([request.prompt])
         states = encoder.encode_tokens([request.prompt])[0] if transformer.config.reads_text_states else None
-    seeds = [image_seed(config.seed, index) for index in range(config.num_images)]
-    images = generate_images(
+    size, seeds = model_config.image_size, [image_seed(config.seed, index) for index in range(config.num_images)]
+    samples = generate_clips(
         transformer,
         model_config,
         load_codec(inputs["package"] / "codec"),
@@ -86,12 +85,16 @@ def run(
         **config.chosen(),
         batch_size=config.batch_size,
         device=config.device,
-        progress=lambda done, total: ports.progress.update(done, total, "making pictures"),
+        progress=lambda done, total: ports.progress.update(done, total, "making pictures" if num_frames == 1 else "making clips"),
+        num_frames=config.num_frames,
     )
-    media = _write_media(images, seeds, request.label, outputs["media"])
+    media = write_media(
+        samples, seeds, request.label, fps=model_config.fps or _FPS, media_format=media_format, folder=outputs["media"]
+    )
+    (outputs["media"] / MEDIA_NAME).write_text(json.dumps(media, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     return StepReport(
         metrics={"num_images": float(len(media))},
-        summary=f"{len(media)} pictures of {model_config.image_size}x{model_config.image_size} pixels",
+        summary=f"{len(media)} {'pictures' if num_frames == 1 else f'clips of {num_frames} frames'} of {size}x{size} pixels",
         facts={"media": media},
         artifacts={"media": (GRID_NAME, MEDIA_NAME)},
     )
@@ -134,28 +137,3 @@ def _require_encoder(encoder: TextEncoder, expected: TextEncoderId) -> None:
             f"here is {encoder.name} {encoder.digest[:12]}",
             hint="install the text encoder that the model names, or ask by label",
         )
-
-
-def _write_media(images: np.ndarray, seeds: list[int], label: str | None, folder: Path) -> list[dict[str, Any]]:
-    """Writes pictures, grid and list; the same pixels give the same bytes, and no file says more than its pixels."""
-    media = []
-    for index, (image, seed) in enumerate(zip(images, seeds, strict=True)):
-        path = folder / f"image-{index:06d}.png"
-        Image.fromarray(image).save(path, format="PNG")
-        media.append({"file": path.name, "sha256": sha256_file(path), "seed": seed, "label": label})
-    Image.fromarray(grid(images)).save(folder / GRID_NAME, format="PNG")
-    (folder / MEDIA_NAME).write_text(json.dumps(media, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    return media
-
-
-def grid(images: np.ndarray) -> np.ndarray:
-    """Returns pictures [n h w 3] side by side on white, about as many columns as rows."""
-    count, height, width, _ = images.shape
-    columns = int(np.ceil(np.sqrt(count)))
-    rows = -(-count // columns)
-    sheet = np.full((rows * (height + _GRID_GAP) + _GRID_GAP, columns * (width + _GRID_GAP) + _GRID_GAP, 3), 255, dtype=np.uint8)
-    for index, image in enumerate(images):
-        top = _GRID_GAP + index // columns * (height + _GRID_GAP)
-        left = _GRID_GAP + index % columns * (width + _GRID_GAP)
-        sheet[top : top + height, left : left + width] = image
-    return sheet

@@ -148,6 +148,7 @@ def build_model_config(
         ),
         latent_shape=latents.latent_shape,
         image_size=latents.image_size,
+        fps=latents.fps,
         codec_digest=latents.codec_digest,
         dataset_digest=latents.dataset_digest,
         sampling=SamplingDefaults(**config.sampling_values()),

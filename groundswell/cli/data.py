@@ -30,20 +30,33 @@ def command() -> None:
     "import",
     examples=(
         "groundswell data import openmoji --out data/openmoji --size 32 --categories flags,faces,food,animals",
+        "groundswell data import moving-openmoji --out data/moving --categories food,animals --frames 16",
         "groundswell data import fashion-mnist:idx-files --out data/fashion",
         "groundswell data import my-pictures --out data/mine --size 64",
     ),
 )
 @click.argument("source")
 @click.option("--out", metavar="DIR", type=click.Path(path_type=Path), required=True, help="The dataset's folder, to be made.")
-@click.option("--size", metavar="N", type=int, default=32, show_default=True, help="Width and height of the pictures, in pixels.")
+@click.option("--size", metavar="N", type=int, default=32, show_default=True, help="Width and height, in pixels.")
 @click.option("--categories", metavar="A,B", help="Take only these categories.  [default: all]")
 @click.option("--limit", metavar="N", type=click.IntRange(min=1), help="Take at most so many items, spread evenly.")
+@click.option("--frames", metavar="N", type=click.IntRange(min=2), help="Frames of each clip.  [default: the source's own]")
+@click.option("--fps", metavar="X", type=float, help="Frames a second of clips.  [default: the source's own]")
 @pass_invocation
-def import_(invocation: Invocation, source: str, out: Path, size: int, categories: str | None, limit: int | None) -> None:
+def import_(
+    invocation: Invocation,
+    source: str,
+    out: Path,
+    size: int,
+    categories: str | None,
+    limit: int | None,
+    frames: int | None,
+    fps: float | None,
+) -> None:
     """Build a dataset from SOURCE and record it in the home.
 
-    SOURCE is openmoji, fashion-mnist:FOLDER (IDX files), or a folder with pictures and a metadata.jsonl. An interrupted
+    SOURCE is openmoji, moving-openmoji (clips of OpenMoji's graphics in motion), fashion-mnist:FOLDER (IDX files), or a folder
+    with pictures and a metadata.jsonl. An interrupted
     import goes on where it stopped when it is started again with the same arguments. Items that were withdrawn (see
     `groundswell data withdraw`) are left out.
     """
@@ -57,7 +70,17 @@ def import_(invocation: Invocation, source: str, out: Path, size: int, categorie
         withheld = withdrawn_items(connection)
     names = [name.strip() for name in categories.split(",") if name.strip()] if categories else None
     with task_progress("importing") as progress:
-        import_dataset(source, out, size=size, categories=names, limit=limit, withheld=withheld, progress=progress)
+        import_dataset(
+            source,
+            out,
+            size=size,
+            categories=names,
+            limit=limit,
+            frames=frames,
+            fps=fps,
+            withheld=withheld,
+            progress=progress,
+        )
     record_dataset(home, out.absolute(), actor=actor)
     _tell_dataset(invocation, out, {})
 

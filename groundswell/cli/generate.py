@@ -1,4 +1,4 @@
-"""`groundswell generate`: pictures from a registered model, each on record."""
+"""`groundswell generate`: pictures and clips from a registered model, each on record."""
 
 import sys
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import click
 
+from components.generate_media.formats import MediaFormat
 from groundswell.cli.context import Command, Invocation, pass_invocation
 from groundswell.cli.live import run_display
 from groundswell.cli.output import echo_facts, echo_json, echo_table, format_duration, heading, shown_path
@@ -23,11 +24,12 @@ _MAX_IMAGES = 10_000
     examples=(
         'groundswell generate groundswell-dit/1 --prompt "flag of Japan" -n 4 --seed 7 --out pictures',
         "groundswell generate groundswell-dit/1 --label food --out pictures",
+        'groundswell generate moving/1 --prompt "a red apple moving left slowly on a blue background" --out clips',
     ),
 )
 @click.argument("model")
-@click.option("--prompt", metavar="TEXT", help="What the pictures show, in words.")
-@click.option("--label", metavar="NAME", help="What the pictures show, as one of the model's categories.")
+@click.option("--prompt", metavar="TEXT", help="What they show, in words.")
+@click.option("--label", metavar="NAME", help="What they show, as one of the model's categories.")
 @click.option(
     "-n",
     "--num-images",
@@ -35,7 +37,16 @@ _MAX_IMAGES = 10_000
     type=click.IntRange(1, _MAX_IMAGES),
     default=1,
     show_default=True,
-    help="How many pictures.",
+    help="How many pictures or clips.",
+)
+@click.option(
+    "--frames", "num_frames", metavar="N", type=click.IntRange(min=1), help="Frames of each clip.  [default: the model's own]"
+)
+@click.option(
+    "--format",
+    "media_format",
+    type=click.Choice(get_args(MediaFormat)),
+    help="What they are written as.  [default: png for pictures, mp4 for clips]",
 )
 @click.option(
     "--seed",
@@ -43,15 +54,18 @@ _MAX_IMAGES = 10_000
     type=click.IntRange(0, 2**53 - 1),
     default=0,
     show_default=True,
-    help="The first picture's seed; the same seed gives the same picture.",
+    help="The first one's seed; the same seed gives the same picture or clip.",
 )
 @click.option("--num-steps", metavar="N", type=click.IntRange(min=1), help="Sampling steps.  [default: the model's own]")
 @click.option(
-    "--sampler", type=click.Choice(get_args(SamplerName)), help="How to go from noise to a picture.  [default: the model's own]"
+    "--sampler", type=click.Choice(get_args(SamplerName)), help="How to go from noise to a sample.  [default: the model's own]"
 )
 @click.option("--guidance-scale", metavar="X", type=float, help="Strength of guidance.  [default: the model's own]")
 @click.option(
-    "--batch-size", metavar="N", type=click.IntRange(1, 4096), help="Pictures at a time: fewer take less memory.  [default: 8]"
+    "--batch-size",
+    metavar="N",
+    type=click.IntRange(1, 4096),
+    help="Pictures or clips at a time: fewer take less memory.  [default: 8]",
 )
 @click.option(
     "--device",
@@ -61,7 +75,7 @@ _MAX_IMAGES = 10_000
     help="Where to compute; auto is a GPU where there is one.",
 )
 @sampling_options
-@click.option("--out", metavar="DIR", type=click.Path(path_type=Path), required=True, help="The folder for the PNG files.")
+@click.option("--out", metavar="DIR", type=click.Path(path_type=Path), required=True, help="The folder for the files.")
 @pass_invocation
 def command(
     invocation: Invocation,
@@ -70,6 +84,8 @@ def command(
     prompt: str | None,
     label: str | None,
     num_images: int,
+    num_frames: int | None,
+    media_format: MediaFormat | None,
     seed: int,
     num_steps: int | None,
     guidance_scale: float | None,
@@ -79,9 +95,9 @@ def command(
     out: Path,
     **options: Any,
 ) -> None:
-    """Make pictures with MODEL, which is name/version or name@alias.
+    """Make pictures or clips with MODEL, which is name/version or name@alias.
 
-    The model's package is verified first. Each picture's SHA-256, its seed, the model's digest and a salted commitment to the
+    The model's package is verified first. Each file's SHA-256, its seed, the model's digest and a salted commitment to the
     prompt go into the ledger, so that `groundswell lineage FILE.png` leads back to the data; the prompt itself does not. If items
     of the data behind the model were withdrawn, a warning says so.
     """
@@ -97,6 +113,8 @@ def command(
         prompt=prompt,
         label=label,
         num_images=num_images,
+        num_frames=num_frames,
+        media_format=media_format,
         seed=seed,
         num_steps=num_steps,
         guidance_scale=guidance_scale,
@@ -120,10 +138,11 @@ def command(
             }
         )
         return
-    made = "1 picture" if len(files) == 1 else f"{len(files):,} pictures"
+    noun = "picture" if outcome.files[0].path.suffix == ".png" else "clip"
+    made = f"1 {noun}" if len(files) == 1 else f"{len(files):,} {noun}s"
     click.secho(f"{made} in {format_duration(outcome.wall_s)}", fg="green", bold=True)
     echo_facts([("model", outcome.model_version), ("run", outcome.run_id), ("grid", shown_path(outcome.grid.absolute()))])
-    heading("Pictures")
+    heading(f"{noun.title()}s")
     echo_table(
         ("seed", "sha256", "file"), [(f.seed, f.sha256, shown_path(f.path)) for f in outcome.files], right=(0,), indent="  "
     )

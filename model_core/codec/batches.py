@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
@@ -30,6 +31,22 @@ def to_bytes(frames: Float[Tensor, "n 3 H W"]) -> UInt8[Tensor, "n H W 3"]:
     if bool(frames.isnan().any()):
         raise BadDataError("a pixel to write as a byte is not a number", hint="pixels are numbers in [-1, 1]")
     return ((frames.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def clips_to_unit_range(clips: UInt8[Tensor, "n frames H W 3"]) -> Float[Tensor, "n 3 frames H W"]:
+    """Returns clips of bytes as pixels in [-1, 1], channels first."""
+    return clips.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+
+
+def clips_to_bytes(clips: Float[Tensor, "n 3 frames H W"]) -> UInt8[Tensor, "n frames H W 3"]:
+    """Returns clips in [-1, 1] as bytes; reverses `clips_to_unit_range`.
+
+    Raises:
+        BadDataError: A pixel is NaN, which no byte stands for.
+    """
+    frames = rearrange(clips, "n rgb t H W -> (n t) rgb H W")
+    found: Tensor = rearrange(to_bytes(frames), "(n t) H W rgb -> n t H W rgb", n=len(clips))
+    return found
 
 
 def generator_for(seed: int, step: int) -> torch.Generator:

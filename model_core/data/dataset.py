@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from model_core.data.manifest import MANIFEST_NAME, read_manifest
-from model_core.data.media import Pixels, decode_picture
+from model_core.data.media import Pixels, decode_filmstrip
 from model_core.data.split import SPLITS
 from model_core.errors import BadDataError
 
@@ -33,6 +33,8 @@ class DatasetInfo(BaseModel):
         licences: The SPDX identifiers found in the manifest, sorted.
         attribution: Whom to name, and how, wherever the data or what was made from it is shown.
         image_size: The width and height of each picture, in pixels.
+        num_frames: Frames of each item: 1 for pictures.
+        fps: Frames a second; 0.0 for pictures.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,6 +46,13 @@ class DatasetInfo(BaseModel):
     licences: tuple[str, ...]
     attribution: str
     image_size: int
+    num_frames: int = Field(default=1, ge=1)
+    fps: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+
+    def to_text(self) -> str:
+        """Returns the content of `dataset.json`; what is only of clips is left out for pictures."""
+        values = self.model_dump(mode="json", exclude_defaults=True)
+        return json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def read_info(folder: Path) -> DatasetInfo:
@@ -143,27 +152,49 @@ class Dataset:
             )
         return shard[offset : offset + size_bytes]
 
-    def read_image(self, row: int) -> Pixels:
-        """Returns the picture of a row, uint8 [height width 3].
+    def read_clip(self, row: int) -> Pixels:
+        """Returns the frames of a row, uint8 [frames height width 3]; a picture has one.
 
         Raises:
-            BadDataError: As for `read_bytes`, or the picture cannot be decoded.
+            BadDataError: As for `read_bytes`, or the frames cannot be decoded.
         """
-        return decode_picture(self.read_bytes(row), name=self.describe(row))
+        return decode_filmstrip(self.read_bytes(row), self.columns["frames"][row], name=self.describe(row))
+
+    def read_image(self, row: int) -> Pixels:
+        """Returns the picture of a row, of a clip the frame in its middle: uint8 [height width 3].
+
+        Raises:
+            BadDataError: As for `read_clip`.
+        """
+        frames = self.read_clip(row)
+        picture: Pixels = frames[len(frames) // 2]
+        return picture
+
+    def clips(self, rows: Iterable[int]) -> Pixels:
+        """Returns the frames of several rows of one size and length, uint8 [items frames height width 3].
+
+        Raises:
+            BadDataError: As for `read_clip`, or an item has another size or length than the dataset's.
+        """
+        size, num_frames = self.info.image_size, self.info.num_frames
+        found = []
+        for row in rows:
+            frames = self.read_clip(row)
+            if frames.shape[1:] != (size, size, 3):
+                raise BadDataError(f"{self.describe(row)} is {frames.shape[2]}x{frames.shape[1]} pixels, not {size}x{size}")
+            if len(frames) != num_frames:
+                raise BadDataError(f"{self.describe(row)} has {len(frames)} frames, not {num_frames}")
+            found.append(frames)
+        return np.stack(found) if found else np.zeros((0, num_frames, size, size, 3), dtype=np.uint8)
 
     def images(self, rows: Iterable[int]) -> Pixels:
-        """Returns the pictures of several rows of one size, uint8 [items height width 3].
+        """Returns one picture a row, of clips the frame in the middle, uint8 [items height width 3].
 
         Raises:
-            BadDataError: As for `read_image`, or a picture has another size than the dataset's.
+            BadDataError: As for `clips`.
         """
-        size = self.info.image_size
-        pictures = []
-        for row in rows:
-            picture = self.read_image(row)
-            if picture.shape != (size, size, 3):
-                raise BadDataError(f"{self.describe(row)} is {picture.shape[1]}x{picture.shape[0]} pixels, not {size}x{size}")
-            pictures.append(picture)
+        size, middle = self.info.image_size, self.info.num_frames // 2
+        pictures = [self.clips([row])[0, middle] for row in rows]
         return np.stack(pictures) if pictures else np.zeros((0, size, size, 3), dtype=np.uint8)
 
     def _open_shard(self, row: int) -> mmap.mmap:

@@ -13,10 +13,11 @@ from model_core.data.writer import write_dataset
 from model_core.errors import BadDataError
 
 OPENMOJI = "openmoji"
+MOVING_OPENMOJI = "moving-openmoji"
 FASHION_MNIST = "fashion-mnist"
 WITHHELD_OPTION = "withdrawn_left_out"
 """What the number of withheld items is called among a dataset's options."""
-SOURCES_HINT = "sources: openmoji, fashion-mnist:FOLDER, or a folder with IDX files or with a metadata.jsonl"
+SOURCES_HINT = "sources: openmoji, moving-openmoji, fashion-mnist:FOLDER, or a folder with IDX files or with a metadata.jsonl"
 
 _MIN_SIZE, _MAX_SIZE = 8, 1024
 
@@ -32,6 +33,8 @@ def import_dataset(
     size: int = 32,
     categories: Sequence[str] | None = None,
     limit: int | None = None,
+    frames: int | None = None,
+    fps: float | None = None,
     withheld: Collection[str] = (),
     workers: int | None = None,
     progress: Progress = _silent,
@@ -42,11 +45,13 @@ def import_dataset(
     wait in ``OUT.partial``. The dataset appears under its name only when it is complete.
 
     Args:
-        source: "openmoji", "fashion-mnist:FOLDER", or a folder with IDX files or with a ``metadata.jsonl``.
+        source: "openmoji", "moving-openmoji", "fashion-mnist:FOLDER", or a folder with IDX files or with a ``metadata.jsonl``.
         out: The folder to make; it must not exist or must be empty.
         size: The width and height of each picture, in pixels.
         categories: Which labels to take; all when None.
         limit: How many items to take at most, spread evenly.
+        frames: Frames of each clip, for sources of clips.
+        fps: Frames a second, for sources of clips.
         withheld: SHA-256s of pictures, as they are written, that may not be used: they are left out.
         workers: How many processes draw; one for each core when None.
         progress: Called with items done, items in all, and what is being done.
@@ -58,16 +63,31 @@ def import_dataset(
         raise BadDataError(f"a size of {size} pixels is not possible", hint=f"sizes go from {_MIN_SIZE} to {_MAX_SIZE}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BadDataError(f"{out} exists and is not empty", hint="choose another folder, or remove this one")
-    plan = plan_import(source, size=size, categories=categories, limit=limit)
+    plan = plan_import(source, size=size, categories=categories, limit=limit, frames=frames, fps=fps)
     return build(plan, out, withheld=withheld, workers=workers, progress=progress)
 
 
-def plan_import(source: str, *, size: int, categories: Sequence[str] | None, limit: int | None) -> ImportPlan:
+def plan_import(
+    source: str,
+    *,
+    size: int,
+    categories: Sequence[str] | None,
+    limit: int | None,
+    frames: int | None = None,
+    fps: float | None = None,
+) -> ImportPlan:
     """Finds the importer for a source and lets it plan.
 
     Raises:
         BadDataError: No importer knows the source, or it cannot be used.
     """
+    of_clips = {name: value for name, value in (("frames", frames), ("fps", fps)) if value is not None}
+    if source == MOVING_OPENMOJI:
+        from model_core.data.importers.moving_openmoji import plan_moving_openmoji
+
+        return plan_moving_openmoji(size=size, categories=categories, limit=limit, **of_clips)  # type: ignore[arg-type]
+    if of_clips:
+        raise BadDataError(f"{source} is a source of pictures, which have no {' and '.join(of_clips)}")
     if source == OPENMOJI:
         from model_core.data.importers.openmoji import plan_openmoji
 
@@ -127,6 +147,8 @@ def build(
         licences=tuple(sorted({item.licence for item, _ in usable})),
         attribution=plan.attribution,
         image_size=plan.image_size,
+        num_frames=plan.num_frames,
+        fps=plan.fps,
     )
     finished = partial / "dataset"
     if finished.exists():

@@ -67,6 +67,7 @@ class LatentsConfig:
         image_size: Side of the pictures in pixels.
         labels: The classes; a label index is a place in this list.
         text_encoder: What embedded the captions.
+        fps: Frames a second of clips; 0.0 for pictures.
     """
 
     codec_digest: str
@@ -75,10 +76,12 @@ class LatentsConfig:
     image_size: int
     labels: tuple[str, ...]
     text_encoder: TextEncoderInfo
+    fps: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain values for JSON; `from_dict` reverses it."""
-        return asdict(self) | {"latent_shape": list(self.latent_shape), "labels": list(self.labels)}
+        """Returns plain values for JSON; `from_dict` reverses it. Pictures have no frames a second."""
+        values = asdict(self) | {"latent_shape": list(self.latent_shape), "labels": list(self.labels)}
+        return values if self.fps else {name: value for name, value in values.items() if name != "fps"}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "LatentsConfig":
@@ -95,6 +98,7 @@ class LatentsConfig:
             names = (*config.labels, config.codec_digest, config.dataset_digest, text_encoder.name, text_encoder.digest)
             sound = len(config.latent_shape) == 4 and all(type(number) is int and number > 0 for number in numbers)
             sound = sound and all(isinstance(name, str) for name in names)
+            sound = sound and type(config.fps) in {int, float} and 0 <= config.fps < float("inf")
         except (KeyError, TypeError) as error:
             raise BadDataError(f"latents {CONFIG_NAME}: keys missing, unknown or of a wrong type: {error}", hint=_HINT) from error
         if not sound:

@@ -1,6 +1,8 @@
 """Decoding of pictures that nobody has vouched for, and encoding that gives the same bytes for the same pixels.
 
-Shapes: pixels are uint8 [height width 3], RGB.
+A clip is kept as a filmstrip: its frames one below the other in one PNG file, which every viewer shows and nothing is lost in.
+
+Shapes: pixels are uint8 [height width 3], RGB; the frames of a clip are uint8 [frames height width 3].
 """
 
 import io
@@ -78,3 +80,29 @@ def encode_png(pixels: Pixels) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG", compress_level=9)
     return buffer.getvalue()
+
+
+def encode_filmstrip(frames: Pixels) -> bytes:
+    """Encodes the frames of a clip, [frames height width 3], as one PNG, the first on top: equal pixels give equal bytes."""
+    return encode_png(frames.reshape(-1, *frames.shape[2:]))
+
+
+def decode_filmstrip(data: bytes, num_frames: int, *, name: str) -> Pixels:
+    """Decodes a filmstrip to uint8 [frames height width 3]; a picture is one of a single frame.
+
+    Raises:
+        BadDataError: As `decode_picture` does, or the picture's height is no multiple of the number of frames.
+    """
+    strip = decode_picture(data, name=name)
+    height, width, _ = strip.shape
+    if num_frames < 1 or height % num_frames:
+        raise BadDataError(f"{name} is {width}x{height} pixels, which is no filmstrip of {num_frames} frames")
+    return strip.reshape(num_frames, height // num_frames, width, 3)
+
+
+def overview(frames: Pixels) -> Pixels:
+    """Returns one picture that stands for frames, [frames height width 3]: the only one, or of a clip four in a square."""
+    if len(frames) == 1:
+        return frames.reshape(frames.shape[1:])
+    first, second, third, last = frames[np.linspace(0, len(frames) - 1, 4).round().astype(int)]
+    return np.concatenate([np.concatenate([first, second], axis=1), np.concatenate([third, last], axis=1)])

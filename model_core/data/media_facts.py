@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model_core.data.dataset import Dataset
-from model_core.data.media import decode_picture
+from model_core.data.media import decode_filmstrip, overview
 from model_core.data.near_duplicates import fingerprint, nearest_within
 from model_core.data.split import HOLDOUT, TRAIN
 from model_core.errors import BadDataError
@@ -96,11 +96,10 @@ def _read_all(dataset: Dataset, progress: Callable[[int, int], None]) -> list[_S
     """Reads all items in several threads: Pillow and hashlib work outside the interpreter's lock."""
     total = len(dataset)
     batches = [range(start, min(start + _BATCH, total)) for start in range(0, total, _BATCH)]
-    columns = dataset.columns
     seen: list[_Seen] = []
 
     def read(batch: range) -> list[_Seen]:
-        return [_read(dataset, row, columns["sha256"][row], (columns["width"][row], columns["height"][row])) for row in batch]
+        return [_read(dataset, row) for row in batch]
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         for found in pool.map(read, batches):
@@ -109,20 +108,24 @@ def _read_all(dataset: Dataset, progress: Callable[[int, int], None]) -> list[_S
     return seen
 
 
-def _read(dataset: Dataset, row: int, sha256: str, size: tuple[int, int]) -> _Seen:
+def _read(dataset: Dataset, row: int) -> _Seen:
+    sha256, width, height, num_frames = (dataset.columns[name][row] for name in ("sha256", "width", "height", "frames"))
     try:
         data = dataset.read_bytes(row)
     except BadDataError as error:
         return _Seen(problem=error.diagnosis)
     matches = hashlib.sha256(data).hexdigest() == sha256
     try:
-        pixels = decode_picture(data, name=dataset.describe(row))
+        frames = decode_filmstrip(data, num_frames, name=dataset.describe(row))
     except BadDataError as error:
         return _Seen(problem=error.diagnosis, digest_matches=matches)
-    height, width, _ = pixels.shape
-    content = hashlib.sha256(f"{width}x{height}:".encode() + pixels.tobytes()).hexdigest()
+    strip = frames.reshape(-1, *frames.shape[2:])
+    content = hashlib.sha256(f"{strip.shape[1]}x{strip.shape[0]}:".encode() + strip.tobytes()).hexdigest()
     return _Seen(
-        digest_matches=matches, size_matches=(width, height) == size, pixels_sha256=content, fingerprint=fingerprint(pixels)
+        digest_matches=matches,
+        size_matches=frames.shape[1:3] == (height, width),
+        pixels_sha256=content,
+        fingerprint=fingerprint(overview(frames)),
     )
 
 

@@ -1,7 +1,6 @@
 """Writing a dataset: tar shards, manifest and `dataset.json`, the same bytes for the same items."""
 
 import hashlib
-import json
 import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -57,10 +56,9 @@ def write_dataset(
         chosen = [(item, png) for item, png in items if item.split == split]
         for number, shard in enumerate(_batches(chosen, shard_bytes)):
             name = f"shards/{split}-{number:05d}.tar"
-            rows += _write_shard(folder / name, name, shard, info.image_size)
+            rows += _write_shard(folder / name, name, shard, info)
     write_manifest(rows, folder / MANIFEST_NAME)
-    text = json.dumps(info.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False)
-    (folder / INFO_NAME).write_text(f"{text}\n", encoding="utf-8")
+    (folder / INFO_NAME).write_text(info.to_text(), encoding="utf-8")
 
 
 def _batches(items: Sequence[tuple[Item, bytes]], shard_bytes: int) -> Iterator[list[tuple[Item, bytes]]]:
@@ -77,23 +75,25 @@ def _batches(items: Sequence[tuple[Item, bytes]], shard_bytes: int) -> Iterator[
         yield batch
 
 
-def _write_shard(path: Path, name: str, items: Sequence[tuple[Item, bytes]], size: int) -> list[Row]:
+def _write_shard(path: Path, name: str, items: Sequence[tuple[Item, bytes]], info: DatasetInfo) -> list[Row]:
     with ExitStack() as stack:
         shard = ShardWriter(stack.enter_context(path.open("wb")))
-        rows = [_row(item, png, shard=name, offset=shard.add(f"{item.key}.png", png), size=size) for item, png in items]
+        rows = [_row(item, png, shard=name, offset=shard.add(f"{item.key}.png", png), info=info) for item, png in items]
         shard.finish()
     return rows
 
 
-def _row(item: Item, png: bytes, *, shard: str, offset: int, size: int) -> Row:
+def _row(item: Item, png: bytes, *, shard: str, offset: int, info: DatasetInfo) -> Row:
     return Row(
         shard=shard,
         path=f"{item.key}.png",
         offset=offset,
         size_bytes=len(png),
         sha256=hashlib.sha256(png).hexdigest(),
-        width=size,
-        height=size,
+        width=info.image_size,
+        height=info.image_size,
+        frames=info.num_frames,
+        fps=info.fps,
         label=item.label,
         caption=item.caption,
         split=item.split,

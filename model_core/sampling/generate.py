@@ -1,8 +1,9 @@
-"""Pictures from a trained transformer and a codec."""
+"""Pictures and clips from a trained transformer and a codec."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from model_core.codec.autoencoder import Codec
-from model_core.codec.batches import to_bytes
+from model_core.codec.batches import clips_to_bytes
 from model_core.device import DeviceName, exact_convolutions, placed, select_device
 from model_core.diffusion.condition import Condition
 from model_core.diffusion.guidance import Guidance
@@ -25,6 +26,7 @@ from model_core.transformer.model_config import ModelConfig, read_model_config
 from model_core.transformer.weights import load_weights
 
 DEFAULT_BATCH_SIZE = 8
+_FRAMES_AT_A_TIME = 64
 
 
 def load_transformer(folder: Path) -> tuple[DiT, ModelConfig]:
@@ -38,6 +40,20 @@ def load_transformer(folder: Path) -> tuple[DiT, ModelConfig]:
 
 
 def generate_images(
+    transformer: DiT, model_config: ModelConfig, codec: Codec, **how: Any
+) -> UInt8[np.ndarray, "n height width 3"]:
+    """Returns one picture a seed: `generate_clips` for models that make pictures.
+
+    Raises:
+        BadModelError: As `generate_clips` does, or the model makes clips.
+    """
+    if model_config.latent_shape[1] > 1:
+        raise BadModelError(f"the model makes clips of {model_config.latent_shape[1]} frames, not pictures")
+    pictures: np.ndarray = generate_clips(transformer, model_config, codec, **how)[:, 0]
+    return pictures
+
+
+def generate_clips(
     transformer: DiT,
     model_config: ModelConfig,
     codec: Codec,
@@ -63,32 +79,33 @@ def generate_images(
     text_states: Float[Tensor, "k m features"] | None = None,
     text_states_mask: Bool[Tensor, "k m"] | None = None,
     device: DeviceName = "auto",
-) -> UInt8[np.ndarray, "n height width 3"]:
-    """Returns one picture a seed.
+    num_frames: int | None = None,
+) -> UInt8[np.ndarray, "n frames height width 3"]:
+    """Returns one clip a seed; a picture is a clip of one frame.
 
     The network always runs on ``batch_size`` samples, the last batch filled up with copies: the shape of the arithmetic, and
-    with it its rounding, depends neither on how many pictures are made nor on which others are. Noise is drawn on the CPU,
+    with it its rounding, depends neither on how many clips are made nor on which others are. Noise is drawn on the CPU,
     so a seed starts from the same noise on every device.
 
     Args:
         transformer: The network.
         model_config: Its configuration, with the defaults for sampling.
         codec: Decodes latents to pixels.
-        labels: A label index a picture, None for no label.
-        seeds: A seed a picture.
-        text: A pooled caption embedding a picture; None for no captions at all.
-        text_mask: False for pictures without a caption; all have one if not given.
+        labels: A label index a clip, None for no label.
+        seeds: A seed a clip.
+        text: A pooled caption embedding a clip; None for no captions at all.
+        text_mask: False for clips without a caption; all have one if not given.
         num_steps: Steps of the whole path; the model's default if not given.
         guidance_scale: s of P8; the model's default if not given.
         guidance_interval: Times at which guidance holds, from 0 (data) to 1 (noise); the model's default if not given.
         guidance_rescale: Share of the correction of contrast; the model's default if not given.
         eta: Share of DDPM's noise that DDIM adds; the model's default if not given.
         ddpm_variance: Which fixed variance DDPM draws with; the model's default if not given.
-        batch_size: Pictures at a time.
+        batch_size: Clips at a time.
         progress: Called with steps done and in all.
         sampler: How to go from noise to data; the model's default if not given.
         guidance: All of guidance at once, in place of scale, interval and rescale.
-        start: Encoded latents a picture to start from instead of pure noise.
+        start: Encoded latents a clip to start from instead of pure noise.
         strength: Share of the path to go from there: 1 keeps nothing of `start`, 0 returns it.
         time_shift: Rectified flow's shift of times towards noise; the model's default if not given.
         cache_interval: Compute attention and MLPs only in every n-th call of the network, 1 always; the model's default if
@@ -96,15 +113,16 @@ def generate_images(
         text_states: States of each caption's tokens, for networks that attend to them.
         text_states_mask: False at places without a token; all have one if not given.
         device: Where to compute; network and codec are moved there, and afterwards back.
+        num_frames: Frames of each clip, up to the model's own number, which they are if not given.
 
     Raises:
         BadDataError: Labels, seeds, captions and starts differ in number, a label is out of range, or a number makes no sense.
-        BadModelError: The codec makes other latents than the model, the model makes clips, a picture does not come out finite, a
-            batch does not fit into memory, or there is no such device.
+        BadModelError: The codec makes other latents than the model, a clip does not come out finite, a batch does not fit into
+            memory, or there is no such device.
     """
     if batch_size < 1:
         raise BadDataError(f"batch_size is {batch_size}", hint="choose at least 1")
-    _require_pictures(model_config, codec)
+    latent_shape = _latent_shape(model_config, codec, num_frames)
     num_steps = model_config.sampling.num_steps if num_steps is None else num_steps
     options = options_in_effect(
         model_config.sampling.chosen(),
@@ -129,14 +147,15 @@ def generate_images(
     if start is not None and len(start) != len(seeds):
         raise BadDataError(f"{len(seeds)} seeds for {len(start)} latents to start from")
     num_batches = -(-len(seeds) // batch_size)
-    where, size, pictures = select_device(device), model_config.image_size, []
+    where, size, clips = select_device(device), model_config.image_size, []
+    noun = "pictures" if latent_shape[1] == 1 else f"clips of {latent_shape[1]} frames"
     with (
-        memory_named(f"making {batch_size} pictures of {size}x{size} at a time", hint="lower the batch size"),
+        memory_named(f"making {batch_size} {noun} of {size}x{size} at a time", hint="lower the batch size"),
         placed(where, transformer, codec),
         exact_convolutions(),
     ):
         for number, chosen in enumerate(_batches(len(seeds), batch_size)):
-            draw_noise = noise_source([seeds[index] for index in chosen], model_config.latent_shape)
+            draw_noise = noise_source([seeds[index] for index in chosen], latent_shape)
             latents = sample_latents(
                 transformer,
                 model_config,
@@ -151,27 +170,28 @@ def generate_images(
                 start=None if start is None else start[chosen].to(where),
                 strength=strength,
                 draw_noise=draw_noise,
-                names=[f"the picture of seed {seeds[index]}" for index in chosen],
+                names=[f"the sample of seed {seeds[index]}" for index in chosen],
                 **options,
             )
-            pictures.append(_decode(codec, latents))
-    found = np.concatenate(pictures) if pictures else np.empty((0, size, size, 3), dtype=np.uint8)
+            clips.append(_decode(codec, latents))
+    found = np.concatenate(clips) if clips else np.empty((0, latent_shape[1], size, size, 3), dtype=np.uint8)
     return found[: len(seeds)]
 
 
-def _require_pictures(model_config: ModelConfig, codec: Codec) -> None:
-    """Refuses a codec that is not the model's, and models whose samples are no pictures."""
-    channels, frames, _, _ = model_config.latent_shape
+def _latent_shape(model_config: ModelConfig, codec: Codec, num_frames: int | None) -> tuple[int, int, int, int]:
+    """Returns the shape of a sample's latents; refuses a codec that is not the model's, and more frames than it has learnt."""
+    channels, frames, height, width = model_config.latent_shape
     if codec.config.latent_channels != channels:
         raise BadModelError(
             f"the codec has {codec.config.latent_channels} latent channels, the model {channels}",
             hint="use the codec that the model was trained with",
         )
-    if frames > 1:
-        raise BadModelError(
-            f"the model makes clips of {frames} frames, and only pictures can be made so far",
-            hint="use a model that was trained on pictures; sample_latents gives a clip's latents",
+    if num_frames is not None and not 1 <= num_frames <= frames:
+        raise BadDataError(
+            f"the model makes {'pictures' if frames == 1 else f'clips of up to {frames} frames'}, not of {num_frames}",
+            hint="leave the number of frames out, or choose one that it has learnt",
         )
+    return channels, num_frames or frames, height, width
 
 
 def _batches(count: int, batch_size: int) -> Iterator[list[int]]:
@@ -207,7 +227,7 @@ def _with_states(condition: Condition, transformer: DiT, states: Tensor | None, 
 
 
 @torch.no_grad()
-def _decode(codec: Codec, latents: Float[Tensor, "n c f h w"]) -> UInt8[np.ndarray, "n height width 3"]:
-    pixels = codec.decode(latents).squeeze(2)  # of one frame, [n 3 height width]
-    found: np.ndarray = to_bytes(pixels).cpu().numpy()
+def _decode(codec: Codec, latents: Float[Tensor, "n c f h w"]) -> UInt8[np.ndarray, "n frames height width 3"]:
+    clips = [codec.decode(each) for each in torch.split(latents, max(1, _FRAMES_AT_A_TIME // latents.shape[2]))]
+    found: np.ndarray = clips_to_bytes(torch.cat(clips)).cpu().numpy()
     return found

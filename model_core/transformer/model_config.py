@@ -75,6 +75,7 @@ class ModelConfig(BaseModel):
         conditioning: Labels and text encoder.
         latent_shape: Channels, frames, height, width of a sample's latents.
         image_size: Side of a decoded picture in pixels.
+        fps: Frames a second of a clip; 0.0 for pictures.
         codec_digest: Digest of the codec that decodes it.
         dataset_digest: Digest of the dataset that it learnt from.
         sampling: Defaults for sampling.
@@ -91,6 +92,7 @@ class ModelConfig(BaseModel):
     conditioning: Conditioning
     latent_shape: tuple[int, int, int, int]
     image_size: int = Field(ge=1)
+    fps: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     codec_digest: str
     dataset_digest: str
     sampling: SamplingDefaults
@@ -159,8 +161,9 @@ class ModelConfig(BaseModel):
 
 
 def write_model_config(config: ModelConfig, folder: Path) -> None:
-    """Writes `config.json`; the same values give the same bytes."""
-    text = json.dumps(config.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False)
+    """Writes `config.json`; the same values give the same bytes. Pictures have no frames a second."""
+    values = config.model_dump(mode="json", exclude=None if config.fps else {"fps"})
+    text = json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False)
     (folder / CONFIG_NAME).write_text(text + "\n", encoding="utf-8")
 
 

@@ -179,7 +179,7 @@ def test_latents_that_are_not_finite_are_not_written(tmp_path: Path, inputs: dic
         codec.encoder.get_parameter("patch.bias").fill_(3e38)
     save_codec(codec, inputs["codec"])
     first = Dataset.open(inputs["dataset"]).columns["sha256"][0]
-    with pytest.raises(BadModelError, match=f"encodes picture {first[:16]} .* not finite"):
+    with pytest.raises(BadModelError, match=f"encodes item {first[:16]} .* not finite"):
         encode(inputs, tmp_path / "latents", tmp_path / "scratch")
     assert not list((tmp_path / "scratch").iterdir())
 

