@@ -142,7 +142,10 @@ def _source_state(data: DataParams) -> str:
     from model_core.data.importing import plan_import
     from model_core.data.rendering import plan_digest
 
-    return plan_digest(plan_import(data.source, size=data.size, categories=data.categories or None, limit=data.limit))
+    plan = plan_import(
+        data.source, size=data.size, categories=data.categories or None, limit=data.limit, frames=data.frames, fps=data.fps
+    )
+    return plan_digest(plan)
 
 
 def _require_unchanged(home: Home, folder: Path) -> None:

@@ -86,6 +86,10 @@ def plan_import(
         from model_core.data.importers.moving_openmoji import plan_moving_openmoji
 
         return plan_moving_openmoji(size=size, categories=categories, limit=limit, **of_clips)  # type: ignore[arg-type]
+    if source != OPENMOJI and _is_video_folder(Path(source), frames):
+        from model_core.data.importers.video_folder import plan_video_folder
+
+        return plan_video_folder(Path(source), size=size, categories=categories, limit=limit, **of_clips)  # type: ignore[arg-type]
     if of_clips:
         raise BadDataError(f"{source} is a source of pictures, which have no {' and '.join(of_clips)}")
     if source == OPENMOJI:
@@ -94,6 +98,16 @@ def plan_import(
         return plan_openmoji(size=size, categories=categories, limit=limit)
     planner, folder = _folder_importer(source)
     return planner(folder, size=size, categories=categories, limit=limit)
+
+
+def _is_video_folder(folder: Path, frames: int | None) -> bool:
+    from model_core.data.importers.image_folder import METADATA_NAME
+
+    if not (folder / METADATA_NAME).is_file():
+        return False
+    from model_core.data.importers.video_folder import is_video_folder
+
+    return is_video_folder(folder, frames=frames)
 
 
 def _folder_importer(source: str) -> tuple[Callable[..., ImportPlan], Path]:

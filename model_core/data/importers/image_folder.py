@@ -85,7 +85,7 @@ def plan_image_folder(
             a file twice; or no line has a wanted label.
     """
     lines = list(read_metadata(folder / METADATA_NAME))
-    _check_unique(folder, lines)
+    check_unique(folder, lines)
     wanted = None if categories is None else sorted(set(categories))
     known = {line.label for _, line in lines}
     for category in wanted or ():
@@ -94,7 +94,7 @@ def plan_image_folder(
                 f"{folder / METADATA_NAME} has no label {category!r}", hint=f"labels: {', '.join(sorted(known - {''}))}"
             )
     chosen = [(number, line) for number, line in lines if wanted is None or line.label in wanted]
-    items = choose([_item(folder, number, line) for number, line in chosen], limit)
+    items = choose([folder_item(folder, number, line) for number, line in chosen], limit)
     return ImportPlan(
         name=folder.resolve().name,
         importer="image-folder",
@@ -103,11 +103,12 @@ def plan_image_folder(
         image_size=size,
         items=items,
         render=FileRenderer(folder=str(folder), size=size),
-        source_state=" ".join(_file_state(folder / item.locator) for item in items),
+        source_state=" ".join(file_state(folder / item.locator) for item in items),
     )
 
 
-def _file_state(path: Path) -> str:
+def file_state(path: Path) -> str:
+    """Returns what changes when a file does: its size and the time of its last change."""
     state = path.stat()
     return f"{state.st_size}:{state.st_mtime_ns}"
 
@@ -147,7 +148,12 @@ def _parse(raw: bytes, where: str) -> MetadataLine:
     return line.model_copy(update=texts)
 
 
-def _check_unique(folder: Path, lines: Sequence[tuple[int, MetadataLine]]) -> None:
+def check_unique(folder: Path, lines: Sequence[tuple[int, MetadataLine]]) -> None:
+    """Checks that no two lines name one file.
+
+    Raises:
+        BadDataError: Two do.
+    """
     seen: dict[str, int] = {}
     for number, line in lines:
         if (earlier := seen.setdefault(line.file_name, number)) != number:
@@ -157,7 +163,12 @@ def _check_unique(folder: Path, lines: Sequence[tuple[int, MetadataLine]]) -> No
             )
 
 
-def _item(folder: Path, number: int, line: MetadataLine) -> Item:
+def folder_item(folder: Path, number: int, line: MetadataLine) -> Item:
+    """Returns the item of a line; its locator is the file's path below the folder.
+
+    Raises:
+        BadDataError: The file lies outside the folder, behind a link, or is missing.
+    """
     where = f"{METADATA_NAME} line {number}"
     relative = _safe_path(folder, line.file_name, where)
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", relative.stem)[:60].strip("-")
