@@ -1,0 +1,93 @@
+"""Clips through the whole pipeline, by the command line: trained, judged by how they move, generated, and traced to their data."""
+
+import io
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.pipelines.calling import Called, call, run_training
+from tests.pipelines.conftest import copy_home
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+PROMPT = "a red apple moving left slowly on a blue background"
+
+
+@pytest.fixture(scope="module")
+def trained(home_template: Path, tiny_codec: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Called]:
+    """A home in which a model of clips was trained for a moment."""
+    home = tmp_path_factory.mktemp("video") / "home"
+    copy_home(home_template, home)
+    settings = [
+        "data.source=moving-openmoji",
+        "data.categories=[food, animals]",
+        "data.limit=80",
+        "data.size=16",
+        "data.frames=8",
+        "data.fps=4",
+        f"codec={tiny_codec}",
+        "train_dit.num_steps=4",
+        "train_dit.batch_size=4",
+        "train_dit.patch_size=[2, 2, 2]",
+        "train_dit.hidden_size=16",
+        "train_dit.depth=1",
+        "train_dit.num_heads=2",
+        "train_dit.warmup_steps=1",
+        "train_dit.sampling_num_steps=2",
+        "evaluate.num_samples=8",
+        "evaluate.feature_size=32",
+        "evaluate.num_resamples=100",
+    ]
+    called = run_training(home, settings)
+    assert called.exit_code == 0, called.stdout + called.stderr
+    return home, called
+
+
+def test_a_model_of_clips_is_judged_by_how_its_clips_move(trained: tuple[Path, Called]) -> None:
+    _, called = trained
+    metrics = called.document["metrics"]["evaluate"]
+    names = {f"{name}{of}" for name in ("motion_direction", "caption_retrieval") for of in ("", "_low", "_high", "_real", "_chance")}
+    assert names <= metrics.keys()
+    assert metrics["motion_direction_real"] > 0.8
+    assert metrics["motion_direction_chance"] == 0.25
+    assert 0 <= metrics["temporal_consistency_real"] <= 1
+
+
+def test_a_clip_is_generated_and_leads_back_to_its_data(trained: tuple[Path, Called], tmp_path: Path) -> None:
+    home, called = trained
+    model = called.document["model_version"]
+    made = [
+        call(home, "--json", "generate", model, "--prompt", PROMPT, "-n", 2, "--seed", 3, "--out", tmp_path / folder).document
+        for folder in ("one", "other")
+    ]
+    first = Path(made[0]["files"][0]["path"])
+    with av.open(str(first)) as container:
+        frames = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+        assert (frames.shape, container.streams.video[0].average_rate) == ((8, 16, 16, 3), 4)
+    with Image.open(made[0]["grid"]) as grid:
+        assert grid.width > 8 * 16  # a filmstrip a clip
+    decoded = []
+    for one in made:
+        with av.open(io.BytesIO(Path(one["files"][1]["path"]).read_bytes())) as container:
+            decoded.append(np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]))
+    assert np.array_equal(*decoded)  # the same seed, the same frames
+    report = call(home, "lineage", first, "--format", "json", "-o", tmp_path / "lineage.json")
+    assert report.exit_code == 0, report.stderr
+    assert "moving-openmoji" in json.dumps(json.loads((tmp_path / "lineage.json").read_text()))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [(("--format", "png"), "cannot be png"), (("--frames", 9), "clips of up to 8 frames, not of 9")],
+)
+def test_what_the_model_cannot_make_is_one_line(trained: tuple[Path, Called], tmp_path: Path, options, words) -> None:
+    home, called = trained
+    refused = call(home, "generate", called.document["model_version"], "--label", "food", *options, "--out", tmp_path / "out")
+    assert refused.exit_code == 3
+    assert words in refused.stderr
+    assert refused.stderr.rstrip().splitlines()[-1].startswith("hint: ")
+    assert not (tmp_path / "out").exists()
