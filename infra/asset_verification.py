@@ -1,6 +1,6 @@
 """Whether the rows of generated media say what the ledger says; there may be millions, so none is held in memory for long."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, func, select
@@ -16,9 +16,21 @@ _ASSETS = Described(
     table=assets,
     noun="asset",
     columns=frozenset(
-        {"model_name", "model_version", "root_digest", "seed", "condition_commitment", "file_name", "created"},
+        {
+            "model_name",
+            "model_version",
+            "root_digest",
+            "seed",
+            "condition_commitment",
+            "file_name",
+            "created",
+            "pixels_sha256",
+            "fingerprint",
+        },
     ),
 )
+_NOT_SAID: dict[str, Any] = {"pixels_sha256": None, "fingerprint": None}
+"""What the row of an entry has that was written before these were kept: a row must not have more than its entry."""
 
 
 class AssetChecker:
@@ -35,7 +47,7 @@ class AssetChecker:
 
     def note(self, entry: LedgerEntry) -> None:
         """Takes in an entry about an asset."""
-        self._waiting[_key(entry)] = _ASSETS.said({**_model(entry.details.get("model")), **entry.details})
+        self._waiting[_key(entry)] = said_of(entry)
 
     def flush(self) -> Iterator[str]:
         """Compares what was taken in, and yields what is wrong with it."""
@@ -66,6 +78,16 @@ class AssetChecker:
         return {
             _key(entry) for entry in stored_entries(self._connection, columns.action == ACTION, columns.subject.in_(subjects))
         }
+
+
+def said_of(entry: LedgerEntry) -> dict[str, Any]:
+    """Returns what an entry about an asset says of the columns of its row."""
+    return _ASSETS.said({**_NOT_SAID, **_model(entry.details.get("model")), **entry.details})
+
+
+def differences(row: Mapping[str, Any], entry: LedgerEntry) -> list[str]:
+    """Returns where the row of an asset is not what its entry says."""
+    return list(_ASSETS.differences(row, said_of(entry)))
 
 
 def _key(entry: LedgerEntry) -> Key:

@@ -15,7 +15,7 @@ from infra.append_failures import count_failure
 from infra.database import Database
 from infra.errors import BackendUnavailableError, BadSettingError
 from infra.identities import initialise_home
-from infra.keys import LOG_KEY, PACKAGE_KEY, Keys
+from infra.keys import LOG_KEY, PACKAGE_KEY, PLATFORM_KEYS, Keys
 from infra.mlflow_client import is_server, other_database
 from infra.promotion.guards import install_guards
 from infra.settings import Settings, child_environment, user_name
@@ -214,7 +214,7 @@ class Home:
 def _settle_keys(database: Database, folder: Path) -> None:
     """Has a rotation that died finished, or taken back."""
     keys = Keys(folder)
-    if any(keys.staged_path(name).exists() for name in (LOG_KEY, PACKAGE_KEY)):
+    if any(keys.staged_path(name).exists() for name in PLATFORM_KEYS):
         from infra.key_rotation import settle_rotations
 
         settle_rotations(database, keys)

@@ -29,10 +29,13 @@ from infra.errors import InfraError
 from infra.identities import get_identity
 from infra.key_files import remove_file
 from infra.key_pem import PrivateKey, public_pem
-from infra.keys import LOG_KEY, PACKAGE_KEY, Keys
+from infra.keys import CONTENT_KEY, LOG_KEY, PACKAGE_KEY, Keys
 from infra.ledger import sign_head
 from infra.locking import lock
 from infra.platform_keys import key_history
+
+ROTATED_KEYS = (LOG_KEY, PACKAGE_KEY, CONTENT_KEY)
+"""The keys that are rotated and revoked; the root of content credentials stays."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +108,7 @@ def rotate(
 
 
 def revoke_key(database: Database, keys: Keys, *, digits: str, reason: str, actor: str) -> KeyChange:
-    """Revokes a package-signing key, current or retired, or a retired key of the log: what it has signed counts no longer.
+    """Revokes a key that signs packages or content, or a retired key of the log: what it has signed counts no longer.
 
     Args:
         database: The database.
@@ -123,7 +126,7 @@ def revoke_key(database: Database, keys: Keys, *, digits: str, reason: str, acto
     reason = checked_reason(reason)
     with database.unit_of_work() as uow:
         require_role(get_identity(uow.connection, actor), {Role.ADMIN})
-        key = key_to_revoke([key_history(uow.connection, name) for name in (LOG_KEY, PACKAGE_KEY)], digits)
+        key = key_to_revoke([key_history(uow.connection, name) for name in ROTATED_KEYS], digits)
         if key.name == LOG_KEY and key.state is KeyState.CURRENT:
             raise RefusedError(
                 f"key {key.fingerprint[:SHOWN_DIGITS]} signs the log's head: another has to take its place",
@@ -145,7 +148,7 @@ def settle_rotations(database: Database, keys: Keys) -> None:
         IntegrityError: The ledger's entries about a key break a rule.
     """
     with lock(keys.lock_path):
-        for name in (LOG_KEY, PACKAGE_KEY):
+        for name in ROTATED_KEYS:
             _settle(database, keys, name)
 
 

@@ -6,7 +6,7 @@ from governance.dsse import key_id
 from governance.errors import IntegrityError
 from governance.ledger import LedgerEntry
 from governance.platform_keys import SHOWN_DIGITS, KeyHistory
-from infra.keys import LOG_KEY, PACKAGE_KEY
+from infra.keys import PACKAGE_KEY, PLATFORM_KEYS
 
 _NUM_NAMED = 3
 
@@ -25,7 +25,7 @@ class KeyChecker:
         self.known: dict[str, str] = {}
         self.owners: dict[str, str] = {}
         self.revoked_before: dict[str, frozenset[str]] = {}
-        self._histories = {f"key:{name}": KeyHistory(name) for name in (LOG_KEY, PACKAGE_KEY)}
+        self._histories = {f"key:{name}": KeyHistory(name) for name in PLATFORM_KEYS}
         self._revoked: frozenset[str] = frozenset()
         self._revoked_people: frozenset[str] = frozenset()
         self._signers: dict[str, str] = {}

@@ -21,8 +21,14 @@ from infra.key_pem import PrivateKey, is_encrypted, private_pem, public_pem, rea
 
 LOG_KEY = "log"
 PACKAGE_KEY = "package-signing"
+CONTENT_KEY = "content-credentials"
+CONTENT_ROOT = "content-root"
+PLATFORM_KEYS = (LOG_KEY, PACKAGE_KEY, CONTENT_KEY, CONTENT_ROOT)
+"""The platform's own keys; the latter two are made when a file is signed for the first time, see `infra.content_keys`."""
+CERTIFICATES = frozenset({f"{CONTENT_KEY}-certificate", f"{CONTENT_ROOT}-certificate"})
+"""Files beside the public keys that hold a certificate, in PEM too."""
 RETIRED_DIGITS = 16
-_RETIRED_NAME = re.compile(rf"(?:{LOG_KEY}|{PACKAGE_KEY})-[0-9a-f]{{{RETIRED_DIGITS}}}", re.ASCII)
+_RETIRED_NAME = re.compile(rf"(?:{LOG_KEY}|{PACKAGE_KEY}|{CONTENT_KEY})-[0-9a-f]{{{RETIRED_DIGITS}}}", re.ASCII)
 _PERSON_NAME = re.compile(r"id-[0-9a-f]{16}", re.ASCII)
 
 
@@ -63,18 +69,19 @@ class Keys:
         _make_folder(folder, 0o700)
         _make_folder(folder / "public", 0o755)
         if not keys.private_path(LOG_KEY).exists():
-            keys._store(LOG_KEY, Ed25519PrivateKey.generate())
+            keys.store(LOG_KEY, Ed25519PrivateKey.generate())
         if not keys.private_path(PACKAGE_KEY).exists():
-            keys._store(PACKAGE_KEY, ec.generate_private_key(ec.SECP256R1()))
+            keys.store(PACKAGE_KEY, ec.generate_private_key(ec.SECP256R1()))
         return keys
 
     def private_path(self, name: str) -> Path:
-        """Returns the file of a private key: ``log``, ``package-signing`` or an identity's id."""
+        """Returns the file of a private key: one of `PLATFORM_KEYS`, or an identity's id."""
         return self.folder / f"{_checked_name(name)}.pem"
 
     def public_path(self, name: str) -> Path:
-        """Returns the file of a public key: ``log``, ``package-signing``, a retired one of these, or an identity's id."""
-        return self.folder / "public" / f"{name if _RETIRED_NAME.fullmatch(name) else _checked_name(name)}.pem"
+        """Returns the file of a public key: a platform's key, a retired one, an identity's id, or one of `CERTIFICATES`."""
+        is_public_only = _RETIRED_NAME.fullmatch(name) or name in CERTIFICATES
+        return self.folder / "public" / f"{name if is_public_only else _checked_name(name)}.pem"
 
     @property
     def lock_path(self) -> Path:
@@ -202,8 +209,13 @@ class Keys:
         self.private_path(identity_id).unlink(missing_ok=True)
         self.public_path(identity_id).unlink(missing_ok=True)
 
-    def _store(self, name: str, key: PrivateKey) -> None:
-        """Writes a key pair; of two processes that make the same key at once, the first wins."""
+    def store(self, name: str, key: PrivateKey) -> None:
+        """Writes a key pair; of two processes that make the same key at once, the first wins.
+
+        Raises:
+            BackendUnavailableError: The folder cannot be written.
+            IntegrityError: The private key is missing, and its public half is there.
+        """
         if self.public_path(name).exists() and not self.private_path(name).exists():
             raise IntegrityError(
                 f"{self.private_path(name)} is missing, its public half is there", hint="restore it from a backup"
@@ -214,7 +226,7 @@ class Keys:
 
 
 def _checked_name(name: str) -> str:
-    if name not in {LOG_KEY, PACKAGE_KEY} and not _PERSON_NAME.fullmatch(name):
+    if name not in PLATFORM_KEYS and not _PERSON_NAME.fullmatch(name):
         raise BadSettingError(f"no key has the name {name!r:.80}")
     return name
 

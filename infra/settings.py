@@ -21,6 +21,7 @@ _KEYS = {
     "witnesses": "GROUNDSWELL_WITNESSES",
     "webhooks": "GROUNDSWELL_WEBHOOKS",
     "webhook_secret_file": "GROUNDSWELL_WEBHOOK_SECRET_FILE",
+    "content_producer": "GROUNDSWELL_CONTENT_PRODUCER",
 }
 _ENVIRONMENT = "environment"
 _IMAGES = "GROUNDSWELL_IMAGES"
@@ -56,6 +57,7 @@ _QUIET = {
 }
 # What a step's result, or its speed, may depend on.
 _COMPUTE_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
+_MAX_PRODUCER = 200
 _MIN_SECRET_LENGTH = 4  # a shorter one would blot out half of every message
 
 
@@ -75,6 +77,7 @@ class Settings:
         witnesses: Where signed checkpoints are kept outside the home: folders and ``s3://`` URLs.
         webhooks: Who is told about promotions: URLs of http or https, which may hold a token.
         webhook_secret_file: The file with what such messages are signed with.
+        content_producer: Who makes what is generated here, as the label in each file says it.
     """
 
     home: Path
@@ -87,6 +90,7 @@ class Settings:
     witnesses: tuple[str, ...] = ()
     webhooks: tuple[str, ...] = field(default=(), repr=False)
     webhook_secret_file: str = ""
+    content_producer: str = "groundswell"
 
     @classmethod
     def load(cls, home: Path | None = None) -> "Settings":
@@ -98,7 +102,8 @@ class Settings:
             home: The home's folder; otherwise ``GROUNDSWELL_HOME``, otherwise ``.groundswell`` in the working folder.
 
         Raises:
-            BadSettingError: ``settings.toml`` cannot be parsed, has an unknown key, or has a secret and others can read it;
+            BadSettingError: ``settings.toml`` cannot be parsed, has an unknown key, or has a secret and others can read it; the
+                producer's name is none;
                 a file that a variable names cannot be read; the artifact root has credentials; the path cannot stand in a URL.
         """
         path = Path(home or os.environ.get("GROUNDSWELL_HOME") or ".groundswell").expanduser().absolute()
@@ -127,6 +132,7 @@ class Settings:
             witnesses=_listed(values["witnesses"]),
             webhooks=_listed(values["webhooks"]),
             webhook_secret_file=values["webhook_secret_file"],
+            content_producer=_producer(values["content_producer"]),
         )
 
     def export(self) -> None:
@@ -155,6 +161,14 @@ class Settings:
         for secret in sorted(filter(lambda one: len(one) >= _MIN_SECRET_LENGTH, secrets), key=len, reverse=True):
             text = text.replace(secret, "***")
         return text
+
+
+def _producer(text: str) -> str:
+    if len(text) > _MAX_PRODUCER or not text.isprintable():
+        raise BadSettingError(
+            "the setting content_producer is no name", hint=f"a name or a code in one line, at most {_MAX_PRODUCER} characters"
+        )
+    return text.strip() or "groundswell"
 
 
 def _listed(text: str) -> tuple[str, ...]:

@@ -146,6 +146,9 @@ assets = Table(
     Column("condition_commitment", String(64), nullable=False),
     Column("file_name", String(255), nullable=False),
     Column("created", String(32), nullable=False),
+    Column("pixels_sha256", String(64)),  # these two are null for what was made before they were kept
+    Column("fingerprint", String(160)),
+    Index("gs_assets_pixels", "pixels_sha256"),
 )
 
 # Signed in-toto statements, as DSSE envelopes: the provenance of a run's package, a person's approval.

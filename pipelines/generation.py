@@ -14,6 +14,7 @@ from components.runtime import RunContext, run_step
 from components.store import ArtifactRef
 from governance import lineage
 from governance.canonical import canonical_text
+from infra.content_keys import signing_keys
 from infra.errors import BadSettingError
 from infra.home import Home
 from infra.lineage import record_event
@@ -22,6 +23,7 @@ from infra.source_revision import source_revision
 from infra.tables import assets
 from model_core.device import DeviceName
 from model_core.sampling.names import SamplerName
+from pipelines.publishing import GeneratedFile, Publication, publish
 from pipelines.recorded import OnView, recorded_run, shown
 
 PIPELINE = "generation"
@@ -39,7 +41,7 @@ class GenerateRequest:
         num_images: How many pictures or clips.
         num_frames: Frames of each clip; the model's own number where it is not given.
         media_format: What they are written as; PNG for pictures and MP4 for clips where it is not given.
-        seed: The first sample's seed; the same seed gives the same bytes on the same machine.
+        seed: The first sample's seed; the same seed gives the same pixels on the same machine.
         num_steps: Sampling steps; the model's own where it is not given.
         guidance_scale: Strength of guidance; the model's own where it is not given.
         sampler: How to go from noise to a picture; the model's own way where it is not given.
@@ -66,15 +68,6 @@ class GenerateRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GeneratedFile:
-    """One picture or clip: where it is, its SHA-256, and its seed."""
-
-    path: Path
-    sha256: str
-    seed: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class GenerateOutcome:
     """The pictures or clips of one request, and the run that made them."""
 
@@ -95,7 +88,8 @@ def generate(home: Home, request: GenerateRequest, *, actor: str, on_view: OnVie
         on_view: Called about five times a second with how far it has come.
 
     Raises:
-        IntegrityError: The model's package is not what was registered.
+        IntegrityError: The model's package is not what was registered, or a file cannot be signed.
+        RefusedError: The key that signs files was revoked.
         BadSettingError: The request names neither prompt nor label.
     """
     if request.prompt is None and request.label is None:
@@ -104,6 +98,7 @@ def generate(home: Home, request: GenerateRequest, *, actor: str, on_view: OnVie
 
     version = find_version(home.database, request.model)
     package = open_version(version, home.package_keys, home.package_cache).folder
+    keys = signing_keys(home)
     began = time.time()
     config = _config(request)
     params = {STEP: config, "model": f"{version.name}/{version.version}"}
@@ -116,12 +111,12 @@ def generate(home: Home, request: GenerateRequest, *, actor: str, on_view: OnVie
                 media = run_step(run, STEP, config, {"package": package, "request": folder})["media"]
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        files = _publish(media.path, request.out, prefix=run.run_id[:8])
-        _record(run, version, media, files, request)
+        made = publish(home, version, media.path, request.out, run_id=run.run_id, prefix=run.run_id[:8], keys=keys)
+        _record(run, version, media, made, request)
     return GenerateOutcome(
         run_id=run.run_id,
         model_version=f"{version.name}/{version.version}",
-        files=tuple(files),
+        files=made.files,
         grid=request.out / f"{run.run_id[:8]}-grid.png",
         wall_s=time.time() - began,
     )
@@ -151,21 +146,10 @@ def _write_request(folder: Path, request: GenerateRequest) -> None:
     (folder / "salt").write_text(secrets.token_hex(32), encoding="ascii")
 
 
-def _publish(media: Path, out: Path, *, prefix: str) -> list[GeneratedFile]:
-    out.mkdir(parents=True, exist_ok=True)
-    files = []
-    for item in json.loads((media / "media.json").read_text(encoding="utf-8")):
-        target = out / f"{prefix}-{item['file']}"
-        shutil.copyfile(media / item["file"], target)
-        files.append(GeneratedFile(path=target.absolute(), sha256=item["sha256"], seed=str(item["seed"])))
-    shutil.copyfile(media / "grid.png", out / f"{prefix}-grid.png")
-    return files
-
-
-def _record(run: RunContext, version: Any, media: ArtifactRef, files: list[GeneratedFile], request: GenerateRequest) -> None:
+def _record(run: RunContext, version: Any, media: ArtifactRef, made: Publication, request: GenerateRequest) -> None:
     with run.home.database.unit_of_work() as uow:
         condition = uow.commit_to(canonical_text({"label": request.label, "prompt": request.prompt}))
-        for position, file in enumerate(files):
+        for position, file in enumerate(made.files):
             uow.connection.execute(
                 assets.insert().values(
                     sha256=file.sha256,
@@ -178,14 +162,19 @@ def _record(run: RunContext, version: Any, media: ArtifactRef, files: list[Gener
                     condition_commitment=condition,
                     file_name=file.path.name,
                     created=uow.time,
+                    pixels_sha256=file.pixels_sha256,
+                    fingerprint=file.fingerprint,
                 )
             )
             details = {
                 "condition_commitment": condition,
                 "created": uow.time,
                 "file_name": file.path.name,
+                "fingerprint": file.fingerprint,
                 "model": f"{version.name}/{version.version}",
+                "pixels_sha256": file.pixels_sha256,
                 "position": position,
+                "promotions": [one.promotion_id for one in made.promotions],
                 "root_digest": version.root_digest,
                 "seed": file.seed,
             }
@@ -195,7 +184,7 @@ def _record(run: RunContext, version: Any, media: ArtifactRef, files: list[Gener
             lineage.StepIdentity(run_id=run.run_id, pipeline=PIPELINE, step="publish_media"),
             time=uow.time,
             inputs=[lineage.ArtifactRef(kind=media.kind, digest=media.digest)],
-            outputs=[lineage.ArtifactRef(kind="media", digest=file.sha256) for file in files],
+            outputs=[lineage.ArtifactRef(kind="media", digest=file.sha256) for file in made.files],
             environment={"lock_digest": lock_digest()},
             code_digest=source_digest("pipelines.generation"),
             revision=source_revision(),

@@ -27,12 +27,12 @@ def command() -> None:
 @pass_invocation
 def list_(invocation: Invocation) -> None:
     """List the platform's keys as the ledger names them, oldest first."""
-    from infra.keys import LOG_KEY, PACKAGE_KEY
+    from infra.keys import PLATFORM_KEYS
     from infra.platform_keys import key_history
 
     home = invocation.open_home()
     with home.database.read() as connection:
-        keys = [key for name in (LOG_KEY, PACKAGE_KEY) for key in key_history(connection, name).keys]
+        keys = [key for name in PLATFORM_KEYS for key in key_history(connection, name).keys]
     if invocation.as_json:
         echo_json({"keys": [_document(key) for key in keys]})
         return
@@ -50,27 +50,30 @@ def list_(invocation: Invocation) -> None:
         'groundswell key rotate log --compromised --reason "a break-in"',
     ),
 )
-@click.argument("name", metavar="NAME", type=click.Choice(["package-signing", "log"]))
+@click.argument("name", metavar="NAME", type=click.Choice(["package-signing", "log", "content-credentials"]))
 @click.option("--compromised", is_flag=True, help="The log's key was stolen: revoke it, and have it sign nothing over.")
 @click.option("--reason", metavar="TEXT", help="Why, with --compromised; the ledger holds a commitment to it.")
 @pass_invocation
 def rotate(invocation: Invocation, name: str, compromised: bool, reason: str | None) -> None:
-    """Make a new key NAME (package-signing or log) in the place of the current one; needs an admin.
+    """Make a new key NAME (package-signing, log or content-credentials) in the place of the current one; needs an admin.
 
     What the old key has signed stays valid. Its private half is removed, its public one kept. The log's old key signs over to the
     new one, so that whoever has it is led there; with --compromised it does not, and they need the new one from you.
     """
+    from infra.content_keys import rotate_content_key
     from infra.key_rotation import rotate_package_key
     from infra.log_rotation import replace_stolen_log_key, rotate_log_key
 
     if compromised != (reason is not None):
         raise click.UsageError("--compromised and --reason TEXT go together")
     if compromised and name != "log":
-        raise click.UsageError("--compromised is for the log's key; revoke a package-signing key with `groundswell key revoke`")
+        raise click.UsageError(f"--compromised is for the log's key; revoke a {name} key with `groundswell key revoke`")
     home = invocation.open_home()
     actor = invocation.actor(home)
     if name == "package-signing":
         change = rotate_package_key(home.database, home.keys, actor=actor)
+    elif name == "content-credentials":
+        change = rotate_content_key(home, actor=actor)
     elif reason is not None:
         change = replace_stolen_log_key(home.database, home.keys, reason=reason, actor=actor)
     else:
@@ -86,7 +89,8 @@ def revoke(invocation: Invocation, fingerprint: str, reason: str) -> None:
     """Revoke a key by the first digits of its FINGERPRINT; needs an admin.
 
     What a package-signing key has signed is refused from then on, until it is signed again; if it is the current one, rotate it
-    next. The log's current key is revoked by `key rotate log --compromised`.
+    next. Files that a content-credentials key has signed no longer verify by their manifest, and by their digest as before. The
+    log's current key is revoked by `key rotate log --compromised`.
     """
     from infra.key_rotation import revoke_key
 

@@ -17,7 +17,7 @@ from infra.backup import format as layout
 from infra.backup.archive import TarReader
 from infra.backup.format import decode_value
 from infra.key_pem import is_encrypted, public_pem, read_log_public_key, read_private_key
-from infra.keys import LOG_KEY, PACKAGE_KEY, RETIRED_DIGITS, Keys
+from infra.keys import LOG_KEY, PLATFORM_KEYS, RETIRED_DIGITS, Keys
 from infra.platform_keys import key_history
 from infra.settings import Settings
 from infra.tables import identities, ledger_entries
@@ -102,14 +102,14 @@ def check_keys(connection: Connection, public: Mapping[str, bytes], private: Map
     """
     rows = connection.execute(select(identities.c.identity_id, identities.c.public_key_pem))
     recorded: dict[str, str] = {row.identity_id: row.public_key_pem for row in rows}
-    for name in (LOG_KEY, PACKAGE_KEY):
+    for name in PLATFORM_KEYS:
         for key in key_history(connection, name).keys:
             recorded[name if key.retired is None else f"{name}-{key.fingerprint[:RETIRED_DIGITS]}"] = key.public_key_pem
     for name, pem in recorded.items():
         if name in public and public[name] != pem.encode():
             raise IntegrityError(f"the public key {name} in the backup is not the one in its ledger", hint="use another backup")
     for name, path in private.items():
-        if name not in {LOG_KEY, PACKAGE_KEY} and is_encrypted(path):
+        if name not in PLATFORM_KEYS and is_encrypted(path):
             continue
         if name in recorded and public_pem(read_private_key(path).public_key()) != recorded[name].encode():
             raise IntegrityError(f"the private key {name} is not the one in the backup's ledger", hint="use another backup")
