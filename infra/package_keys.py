@@ -5,19 +5,15 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from governance.errors import IntegrityError, RefusedError
-from governance.log_keys import handovers
 from governance.platform_keys import SHOWN_DIGITS, KeyHistory, PlatformKey
 from infra.keys import Keys
-from infra.ledger import prove_entries, root_hash
-from infra.log_keys import log_keys
+from infra.ledger import prove_entries
 from infra.model_signature import signer_of
 from infra.platform_keys import key_entries
-from infra.tables import ledger_checkpoints
-
-_HINT = "`groundswell audit verify` says more; restore the database from a backup"
+from infra.signed_head import HINT, signed_size
 
 
 def proven_history(connection: Connection, name: str, keys: Keys) -> KeyHistory:
@@ -31,23 +27,14 @@ def proven_history(connection: Connection, name: str, keys: Keys) -> KeyHistory:
     """
     entries = key_entries(connection, name)
     history = KeyHistory(name, entries)
-    columns = ledger_checkpoints.c
-    note = connection.execute(select(columns.note).order_by(columns.size.desc()).limit(1)).scalar()
-    if note is None:
+    size = signed_size(connection, keys)
+    if size is None:
         if len(history.keys) != 1 or history.current.public_key_pem != keys.public_path(name).read_text(encoding="utf-8"):
-            raise IntegrityError(f"no signed checkpoint covers the ledger's key {name}", hint=_HINT)
+            raise IntegrityError(f"no signed checkpoint covers the ledger's key {name}", hint=HINT)
         return history
-    known = keys.log_public_key()
-    log = log_keys(connection, known)
-    for problem in log.problems(known):
-        raise IntegrityError(problem, hint=_HINT)
-    checkpoint = log.verify(note)
-    fixed = {**handovers(log.keys), checkpoint.size: checkpoint}
-    if any(root_hash(connection, size) != each.root_hash for size, each in fixed.items()) or any(
-        entry.index >= checkpoint.size for entry in entries
-    ):
-        raise IntegrityError(f"the newest signed checkpoint does not cover what the ledger says of key {name}", hint=_HINT)
-    prove_entries(connection, [entry.index for entry in entries], checkpoint.size)
+    if any(entry.index >= size for entry in entries):
+        raise IntegrityError(f"the newest signed checkpoint does not cover what the ledger says of key {name}", hint=HINT)
+    prove_entries(connection, [entry.index for entry in entries], size)
     return history
 
 
@@ -82,5 +69,5 @@ class PackageKeys:
             )
         public_key = load_pem_public_key(key.public_key_pem.encode())
         if not isinstance(public_key, ec.EllipticCurvePublicKey):
-            raise IntegrityError(f"the ledger's key {key.fingerprint[:SHOWN_DIGITS]} signs no packages", hint=_HINT)
+            raise IntegrityError(f"the ledger's key {key.fingerprint[:SHOWN_DIGITS]} signs no packages", hint=HINT)
         return public_key

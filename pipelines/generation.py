@@ -20,10 +20,9 @@ from infra.home import Home
 from infra.lineage import record_event
 from infra.source_digest import lock_digest, source_digest
 from infra.source_revision import source_revision
-from infra.tables import assets
 from model_core.device import DeviceName
 from model_core.sampling.names import SamplerName
-from pipelines.publishing import GeneratedFile, Publication, publish
+from pipelines.publishing import GeneratedFile, Publication, publish, record_files
 from pipelines.recorded import OnView, recorded_run, shown
 
 PIPELINE = "generation"
@@ -149,36 +148,7 @@ def _write_request(folder: Path, request: GenerateRequest) -> None:
 def _record(run: RunContext, version: Any, media: ArtifactRef, made: Publication, request: GenerateRequest) -> None:
     with run.home.database.unit_of_work() as uow:
         condition = uow.commit_to(canonical_text({"label": request.label, "prompt": request.prompt}))
-        for position, file in enumerate(made.files):
-            uow.connection.execute(
-                assets.insert().values(
-                    sha256=file.sha256,
-                    run_id=run.run_id,
-                    position=position,
-                    model_name=version.name,
-                    model_version=version.version,
-                    root_digest=version.root_digest,
-                    seed=file.seed,
-                    condition_commitment=condition,
-                    file_name=file.path.name,
-                    created=uow.time,
-                    pixels_sha256=file.pixels_sha256,
-                    fingerprint=file.fingerprint,
-                )
-            )
-            details = {
-                "condition_commitment": condition,
-                "created": uow.time,
-                "file_name": file.path.name,
-                "fingerprint": file.fingerprint,
-                "model": f"{version.name}/{version.version}",
-                "pixels_sha256": file.pixels_sha256,
-                "position": position,
-                "promotions": [one.promotion_id for one in made.promotions],
-                "root_digest": version.root_digest,
-                "seed": file.seed,
-            }
-            uow.append("asset.generated", f"media:{file.sha256}", details, actor=run.actor, run_id=run.run_id)
+        record_files(uow, version, made, run_id=run.run_id, condition=condition, actor=run.actor)
         event = lineage.run_event(
             "COMPLETE",
             lineage.StepIdentity(run_id=run.run_id, pipeline=PIPELINE, step="publish_media"),

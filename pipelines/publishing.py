@@ -8,13 +8,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from governance.credentials.claim import Claim, PromotedBy
-from governance.ledger import format_time
+from governance.ledger import SYSTEM, format_time
 from infra.content_credentials import ContentSigner
 from infra.content_keys import ContentKeys
+from infra.database import UnitOfWork
 from infra.home import Home
 from infra.media_reading import Pixels, read_file, read_pixels
 from infra.model_versions import ModelVersion
 from infra.promotion.standing import standing_of
+from infra.tables import assets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +114,40 @@ def publish(
         )
     shutil.copyfile(media / "grid.png", out / f"{prefix}-grid.png")
     return Publication(files=tuple(files), promotions=promotions)
+
+
+def record_files(
+    uow: UnitOfWork, version: ModelVersion, made: Publication, *, run_id: str, condition: str, actor: str = SYSTEM
+) -> None:
+    """Records each file that a run handed out: its row, and the entry that says the same.
+
+    Args:
+        uow: An open unit of work.
+        version: The model's version.
+        made: What was handed out.
+        run_id: The run.
+        condition: The commitment to what was asked for.
+        actor: Who asked.
+    """
+    for position, file in enumerate(made.files):
+        values = {
+            "condition_commitment": condition,
+            "created": uow.time,
+            "file_name": file.path.name,
+            "fingerprint": file.fingerprint,
+            "pixels_sha256": file.pixels_sha256,
+            "position": position,
+            "root_digest": version.root_digest,
+            "seed": file.seed,
+        }
+        row = {**values, "model_name": version.name, "model_version": version.version}
+        uow.connection.execute(assets.insert().values(**row, sha256=file.sha256, run_id=run_id))
+        details = {
+            **values,
+            "model": f"{version.name}/{version.version}",
+            "promotions": [one.promotion_id for one in made.promotions],
+        }
+        uow.append("asset.generated", f"media:{file.sha256}", details, actor=actor, run_id=run_id)
 
 
 def _pixels(source: Path) -> Pixels:

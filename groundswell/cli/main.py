@@ -45,6 +45,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "lineage": ("lineage", "Show where a model, run, dataset or picture came from."),
         "audit": ("audit", "Read, verify, sign and export the ledger."),
         "bundle": ("bundle", "Export evidence in one file, and verify such a file."),
+        "content": ("content", "Verify where a picture or clip came from."),
         "identity": ("identity", "Create, list and revoke the identities that act, and protect their keys."),
         "key": ("key", "List, rotate and revoke the platform's own keys."),
         "backup": ("backup", "Write the home to one file, verified."),

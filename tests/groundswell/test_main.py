@@ -52,6 +52,7 @@ def test_the_fixed_verbs_that_work_are_there_and_no_others() -> None:
         *("promote status", "promote list", "rollback", "notify", "policy list", "policy show", "policy set", "policy test"),
         *("lineage", "lineage diff", "lineage import"),
         *("audit log", "audit verify", "audit checkpoint", "audit export", "audit erase", "bundle export", "bundle verify"),
+        "content verify",
         *(
             "identity create",
             "identity list",

@@ -1,4 +1,4 @@
-"""Pictures from a registered model: the same seed the same bytes, each on record, the prompt nowhere."""
+"""Pictures from a registered model: the same seed the same pixels, each on record, the prompt nowhere."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -6,13 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from sqlalchemy import select
 
+from governance.credentials.marking import read_mark
+from governance.credentials.reading import ManifestState
 from governance.digest import sha256_file, tree_digest
+from infra.content_credentials import read_manifest
+from infra.content_keys import content_trust
 from infra.home import Home
 from infra.ledger import iter_entries
 from infra.ledger_verification import verify_ledger
 from infra.lineage import upstream
+from infra.media_reading import read_file, read_pixels
 from infra.model_versions import find_version
 from infra.settings import Settings
 from infra.tables import assets, commitments, metadata
@@ -50,11 +56,40 @@ def digests(document: Any) -> list[str]:
     return [file["sha256"] for file in document["files"]]
 
 
-def test_the_same_seed_makes_the_same_bytes_and_another_seed_others(generated: Generated) -> None:
-    contents = [[Path(file["path"]).read_bytes() for file in made["files"]] for made in (generated.first, generated.again)]
-    assert contents[0] == contents[1]
-    assert len({*digests(generated.first), *digests(generated.other)}) > len(digests(generated.first))
-    assert set(digests(generated.first)) != set(digests(generated.other))
+def pixels(document: Any) -> list[bytes]:
+    return [Image.open(file["path"]).tobytes() for file in document["files"]]
+
+
+def test_the_same_seed_makes_the_same_pixels_and_another_seed_others(generated: Generated) -> None:
+    assert pixels(generated.first) == pixels(generated.again)
+    assert pixels(generated.first) != pixels(generated.other)
+    assert not set(digests(generated.first)) & set(digests(generated.again)), "a file holds a signature, another one each time"
+
+
+def test_every_picture_has_credentials_that_name_its_record(generated: Generated) -> None:
+    home, document = generated.home, generated.first
+    trust = content_trust(home)
+    assert trust is not None
+    for position, file in enumerate(document["files"]):
+        media = read_file(Path(file["path"]))
+        manifest = read_manifest(media.kind, media.data, root_pem=trust.root_pem)
+        assert (manifest.state, manifest.serial in trust.serials) == (ManifestState.TRUSTED, True), manifest.reason
+        assert manifest.claim is not None
+        assert (manifest.claim.run_id, manifest.claim.position) == (document["run_id"], position)
+        assert manifest.claim.model == document["model"]
+        with home.database.read() as connection:
+            row = connection.execute(select(assets).where(assets.c.sha256 == file["sha256"])).one()
+        assert row.pixels_sha256 == manifest.claim.pixels_sha256 == read_pixels(media.kind, media.data).sha256
+        label, _ = read_mark(media.kind, media.data)
+        assert label is not None
+        assert (label.label, label.produce_id) == ("1", f"{document['run_id']}-{position}")
+
+
+def test_the_command_line_says_who_made_a_picture(generated: Generated) -> None:
+    path = generated.first["files"][0]["path"]
+    called = call(generated.home.path, "--json", "content", "verify", path)
+    assert called.exit_code == 0, called.stderr
+    assert called.document["attribution"]["model"] == generated.first["model"]
 
 
 def test_every_picture_is_on_record_by_its_digest(generated: Generated) -> None:
