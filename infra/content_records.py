@@ -31,6 +31,10 @@ _MAX_FOUND = 20
 _MAX_CANDIDATES = 5
 
 
+class UnsignedRecordError(IntegrityError):
+    """A file is on record, and no signed checkpoint covers the record yet."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Person:
     """Who approved: an id, and the name where it was not erased."""
@@ -55,7 +59,7 @@ class ContentRecords:
         """Returns the files that had these bytes, oldest first.
 
         Raises:
-            IntegrityError: One is on record, and the record does not hold.
+            IntegrityError: One is on record, and the record does not hold; an `UnsignedRecordError` where that may yet come.
         """
         return self._proven(assets.c.sha256 == sha256)
 
@@ -119,9 +123,9 @@ class ContentRecords:
         for problem in differences(row, entry):
             raise IntegrityError(problem, hint=HINT)
         if entry.index >= self._signed_size:
-            raise IntegrityError(
-                f"no signed checkpoint covers entry {entry.index}, which speaks of the file",
-                hint="`groundswell audit verify` and then `groundswell audit checkpoint` sign what is there",
+            raise UnsignedRecordError(
+                f"entry {entry.index} speaks of the file, and no signed checkpoint covers it yet",
+                hint="`groundswell audit verify` says whether the ledger holds, `groundswell audit checkpoint` signs it",
             )
         prove_entries(self._connection, [entry.index], self._signed_size)
         return _origin(row, self._promotions(entry))

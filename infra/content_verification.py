@@ -18,7 +18,7 @@ from governance.credentials.verdict import Check, Origin, Outcome, Verdict, conc
 from governance.errors import BadRecordError, IntegrityError
 from infra.content_credentials import read_manifest
 from infra.content_keys import ContentTrust, content_trust
-from infra.content_records import ContentRecords, Person
+from infra.content_records import ContentRecords, Person, UnsignedRecordError
 from infra.media_reading import MediaFile, Pixels, read_file, read_pixels
 
 if TYPE_CHECKING:
@@ -140,6 +140,8 @@ def _manifest(evidence: Evidence, _: Sequence[Check]) -> Check:
             says = f"it is signed by {manifest.signer}, whom the root certified that was given; no ledger was asked about it"
             return Check(name="manifest", outcome=Outcome.HELD, says=says, origins=(_claimed(claim),))
         origin = _recorded(evidence, evidence.trust, evidence.records, claim)
+    except UnsignedRecordError as error:
+        return _unsigned("manifest", error)
     except IntegrityError as error:
         return Check(name="manifest", outcome=Outcome.FAILED, says=error.diagnosis)
     says = f"it is signed by this home, and the ledger has what it says: file {origin.position} of run {origin.run_id}"
@@ -218,6 +220,8 @@ def _found(
         return Check(name=name, outcome=Outcome.SKIPPED, says=_NO_HOME)
     try:
         origins = find(records)
+    except UnsignedRecordError as error:
+        return _unsigned(name, error)
     except IntegrityError as error:
         return Check(name=name, outcome=Outcome.FAILED, says=f"it is on record, and the record does not hold: {error.diagnosis}")
     if not origins:
@@ -228,6 +232,10 @@ def _found(
         return Check(name=name, outcome=Outcome.UNPROVEN, says=says)
     more = f", {len(origins)} times" if len(origins) > 1 else ""
     return Check(name=name, outcome=Outcome.HELD, says=f"{held}{more}", origins=tuple(origins))
+
+
+def _unsigned(name: str, error: UnsignedRecordError) -> Check:
+    return Check(name=name, outcome=Outcome.UNPROVEN, says=f"{error.diagnosis}: {error.hint}")
 
 
 def _fingerprint(evidence: Evidence, before: Sequence[Check]) -> Check:

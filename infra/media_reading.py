@@ -6,6 +6,7 @@ show the same samples have the same digest, whatever metadata or lossless compre
 profiles and orientation tags are not looked at.
 """
 
+import errno
 import hashlib
 import io
 import os
@@ -78,13 +79,14 @@ def read_file(path: Path) -> MediaFile:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
-        if path.is_symlink():
+        if getattr(error, "errno", None) == errno.ELOOP:
             raise BadRecordError(f"{path} is a symbolic link", hint="name the file that it leads to") from error
         raise BadRecordError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}", hint=_HINT) from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise BadRecordError(f"{path} is no regular file", hint=_HINT)
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise BadRecordError(f"{path} is no regular file", hint=_HINT)
         kind = sniff(file.read(16))
         if kind is None:
             raise BadRecordError(f"{path} is no picture or clip", hint=_HINT)

@@ -17,6 +17,7 @@ from governance.canonical import canonical_text
 from infra.content_keys import signing_keys
 from infra.errors import BadSettingError
 from infra.home import Home
+from infra.ledger import sign_head
 from infra.lineage import record_event
 from infra.source_digest import lock_digest, source_digest
 from infra.source_revision import source_revision
@@ -160,3 +161,4 @@ def _record(run: RunContext, version: Any, media: ArtifactRef, made: Publication
             revision=source_revision(),
         )
         record_event(uow, event)
+        sign_head(uow, run.home.keys)  # so that a file can be verified as soon as it is on record

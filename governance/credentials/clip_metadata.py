@@ -56,7 +56,7 @@ def embed_in_clip(data: bytes, label: str, packet: bytes) -> bytes:
         header = struct.pack(">I4s", 8 + len(body), b"moov")
         xmp = b"uuid" + _XMP_UUID + packet
         return b"".join((data[: moov.begin], header, body, data[moov.end :], struct.pack(">I", 4 + len(xmp)), xmp))
-    except (struct.error, IndexError) as error:
+    except (struct.error, IndexError, ValueError, OverflowError) as error:
         raise BadRecordError("the file is no whole MP4") from error
 
 
@@ -73,7 +73,7 @@ def extract_from_clip(data: bytes) -> tuple[str | None, bytes | None]:
                 packet = data[box.content + 16 : box.end]
             elif box.name == b"moov":
                 label = _label(data, box)
-    except (struct.error, IndexError, UnicodeDecodeError) as error:
+    except (struct.error, IndexError, ValueError) as error:
         raise BadRecordError("the file is no whole MP4") from error
     return label, packet
 

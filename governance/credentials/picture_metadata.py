@@ -42,7 +42,7 @@ def embed_xmp(kind: MediaKind, data: bytes, packet: bytes) -> bytes:
     """
     try:
         return _EMBED[kind](data, packet)
-    except (struct.error, IndexError) as error:
+    except (struct.error, IndexError, ValueError, OverflowError) as error:
         raise BadRecordError(f"the file is no whole {kind.name}") from error
 
 
@@ -54,7 +54,7 @@ def extract_xmp(kind: MediaKind, data: bytes) -> bytes | None:
     """
     try:
         return _EXTRACT[kind](data)
-    except (struct.error, IndexError) as error:
+    except (struct.error, IndexError, ValueError, OverflowError) as error:
         raise BadRecordError(f"the file is no whole {kind.name}") from error
 
 

@@ -1,0 +1,113 @@
+"""A home that has handed out files with credentials, without a model that drew them."""
+
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from infra.content_keys import signing_keys
+from infra.home import Home
+from infra.ledger import sign_checkpoint
+from infra.model_versions import ModelVersion
+from pipelines.publishing import GeneratedFile, publish, record_files
+
+RUN = "11111111-2222-3333-4444-555555555555"
+VERSION = ModelVersion(
+    name="emoji-small",
+    version=3,
+    root_digest="ab" * 32,
+    location="gone",
+    run_id=None,
+    metrics={},
+    inputs={},
+    mlflow_model_id=None,
+    created="2026-01-01T00:00:00.000000Z",
+    aliases=(),
+)
+
+
+def drawing(seed: int, *, size: int = 96) -> Image.Image:
+    """A picture with large shapes, as generated ones have; others for each seed."""
+    rng = np.random.default_rng(seed)
+    image = Image.new("RGB", (size, size), tuple(rng.integers(0, 255, 3).tolist()))
+    draw = ImageDraw.Draw(image)
+    for _ in range(12):
+        x, y, width, height = rng.integers(0, size, 4).tolist()
+        shape = draw.ellipse if rng.integers(2) else draw.rectangle
+        shape((x, y, x + width, y + height), fill=tuple(rng.integers(0, 255, 3).tolist()))
+    return image
+
+
+def encoded(image: Image.Image, form: str, **options: Any) -> bytes:
+    """The bytes of a picture in a format."""
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+def clip_bytes(folder: Path, *, num_frames: int = 12, movflags: str = "") -> bytes:
+    """An MP4 clip of drawings."""
+    import av
+
+    path = folder / "clip-source.mp4"
+    with av.open(str(path), "w", format="mp4", options={"movflags": movflags} if movflags else {}) as container:
+        stream = container.add_stream("libx264", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 96, 96, "yuv420p"
+        for index in range(num_frames):
+            for packet in stream.encode(av.VideoFrame.from_image(drawing(index))):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    return path.read_bytes()
+
+
+def all_kinds(folder: Path) -> dict[str, bytes]:
+    """A file of each kind, by its name."""
+    image, others = drawing(1), [drawing(2), drawing(3)]
+    return {
+        "image.png": encoded(image, "PNG"),
+        "image.jpg": encoded(image, "JPEG"),
+        "image.webp": encoded(image, "WEBP"),
+        "lossless.webp": encoded(image, "WEBP", lossless=True),
+        "image.gif": encoded(image, "GIF"),
+        "moving.gif": encoded(image, "GIF", save_all=True, append_images=others),
+        "moving.webp": encoded(image, "WEBP", save_all=True, append_images=others, lossless=True),
+        "clip.mp4": clip_bytes(folder),
+        "streamed.mp4": clip_bytes(folder, movflags="faststart"),
+        "tagged.mp4": clip_bytes(folder, movflags="use_metadata_tags"),
+    }
+
+
+@dataclass(frozen=True)
+class Published:
+    """What was handed out."""
+
+    home: Home
+    files: tuple[GeneratedFile, ...]
+
+    @property
+    def path(self) -> Path:
+        """The first file."""
+        return self.files[0].path
+
+
+def publish_files(
+    home: Home, folder: Path, files: dict[str, bytes], *, run_id: str = RUN, version: ModelVersion = VERSION
+) -> Published:
+    """Hands out files as a run of generation does, and signs the ledger's head."""
+    media = folder / f"media-{run_id[:8]}"
+    media.mkdir(parents=True)
+    for name, data in files.items():
+        (media / name).write_bytes(data)
+    listed = [{"file": name, "seed": seed} for seed, name in enumerate(files)]
+    (media / "media.json").write_text(json.dumps(listed))
+    (media / "grid.png").write_bytes(encoded(drawing(0), "PNG"))
+    made = publish(home, version, media, folder / "out", run_id=run_id, prefix=run_id[:8], keys=signing_keys(home))
+    with home.database.unit_of_work() as uow:
+        record_files(uow, version, made, run_id=run_id, condition=uow.commit_to("a red fox"))
+    sign_checkpoint(home.database, home.keys)
+    return Published(home, made.files)
