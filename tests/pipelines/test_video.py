@@ -1,4 +1,4 @@
-"""Clips through the whole pipeline, by the command line: trained, judged by how they move, generated, and traced to their data."""
+"""Clips through the whole pipeline, by the command line: trained, judged by how they move, generated, traced to their data."""
 
 import io
 import json
@@ -50,7 +50,8 @@ def trained(home_template: Path, tiny_codec: Path, tmp_path_factory: pytest.Temp
 def test_a_model_of_clips_is_judged_by_how_its_clips_move(trained: tuple[Path, Called]) -> None:
     _, called = trained
     metrics = called.document["metrics"]["evaluate"]
-    names = {f"{name}{of}" for name in ("motion_direction", "caption_retrieval") for of in ("", "_low", "_high", "_real", "_chance")}
+    ends = ("", "_low", "_high", "_real", "_chance")
+    names = {f"{name}{end}" for name in ("motion_direction", "caption_retrieval") for end in ends}
     assert names <= metrics.keys()
     assert metrics["motion_direction_real"] > 0.8
     assert metrics["motion_direction_chance"] == 0.25
@@ -75,9 +76,23 @@ def test_a_clip_is_generated_and_leads_back_to_its_data(trained: tuple[Path, Cal
         with av.open(io.BytesIO(Path(one["files"][1]["path"]).read_bytes())) as container:
             decoded.append(np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]))
     assert np.array_equal(*decoded)  # the same seed, the same frames
+    verified = call(home, "content", "verify", first)
+    assert verified.exit_code == 0, verified.stdout + verified.stderr
+    assert model in verified.stdout
     report = call(home, "lineage", first, "--format", "json", "-o", tmp_path / "lineage.json")
     assert report.exit_code == 0, report.stderr
     assert "moving-openmoji" in json.dumps(json.loads((tmp_path / "lineage.json").read_text()))
+
+
+@pytest.mark.parametrize("media_format", ["webp", "gif"])
+def test_animations_carry_credentials_too(trained: tuple[Path, Called], tmp_path: Path, media_format: str) -> None:
+    home, called = trained
+    options = ["--label", "food", "--format", media_format, "--out", tmp_path]
+    (file,) = call(home, "--json", "generate", called.document["model_version"], *options).document["files"]
+    with Image.open(file["path"]) as picture:
+        assert (picture.format, picture.n_frames) == (media_format.upper(), 8)
+    verified = call(home, "content", "verify", file["path"])
+    assert verified.exit_code == 0, verified.stdout + verified.stderr
 
 
 @pytest.mark.parametrize(
