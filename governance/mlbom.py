@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from governance import package_layout as layout
-from governance.model_records import Figure, ModelRecords, figures
+from governance.model_records import Figure, ModelRecords, figures, samples_of
 
 INTENDED_USE = "Generating labelled, traceable pictures in the style of its training data, for review by a person before use."
 LIMITS = (
@@ -86,7 +86,7 @@ def _model_card(records: ModelRecords) -> dict[str, Any]:
             "modelArchitecture": f"DiT ({records.config['format']})",
             "datasets": [{"ref": "training-data"}],
             "inputs": [{"format": "category label"}, {"format": "caption, text"}],
-            "outputs": [{"format": f"picture, {records.config['image_size']} x {records.config['image_size']} pixels, RGB"}],
+            "outputs": [{"format": f"{samples_of(records.config, plural=False)}, RGB"}],
         },
         "quantitativeAnalysis": {
             "performanceMetrics": [metric for figure in figures(records.evaluation) for metric in _metrics(figure)],

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from governance.mlbom import INTENDED_USE, LIMITS, MITIGATION, RISK
-from governance.model_records import Figure, ModelRecords, figures, plain_markdown, show_number
+from governance.model_records import Figure, ModelRecords, figures, plain_markdown, samples_of, show_number
 
 _MEANINGS = {
     "kid": "Kernel Inception Distance to held-out pictures, on EfficientNet-Lite0 features; lower is better",
@@ -14,6 +14,10 @@ _MEANINGS = {
     "recall": "share of real pictures within the range of samples' features (improved recall); higher is better",
     "density": "how densely real pictures lie around samples; about 1 for real pictures",
     "coverage": "share of real pictures with a sample near them; higher is better",
+    "motion_direction": "share of clips that move where their caption says, by optical flow; higher is better",
+    "caption_retrieval": "share of captions that find their own clip among others by a probe; higher is better",
+    "temporal_consistency": "how alike neighbouring looks at a clip are; as real clips is best",
+    "pixel_flicker": "how much pixels change from frame to frame; as real clips is best",
     "memorised_share": "share of samples that are suspiciously close to one training picture; lower is better",
     "memorisation_ratio_median": "distance to the nearest training picture over that to a held-out one; well below `real` is bad",
 }
@@ -43,7 +47,6 @@ def model_card(records: ModelRecords) -> str:
 
 def _introduction(records: ModelRecords) -> str:
     config = records.config
-    size = config["image_size"]
     labels = config["conditioning"].get("labels") or []
     asked = [f"one of {len(labels)} categories"] if labels else []
     if config["conditioning"].get("text_encoder"):
@@ -53,7 +56,7 @@ def _introduction(records: ModelRecords) -> str:
         [
             f"# {plain_markdown(records.name)}",
             "",
-            f"A latent diffusion transformer that generates pictures of {size} x {size} pixels from {wish}.",
+            f"A latent diffusion transformer that generates {samples_of(config)}, from {wish}.",
             f"It has {show_number(sum(records.parameters.values()))} parameters: "
             + ", ".join(f"{show_number(count)} in `{name}`" for name, count in sorted(records.parameters.items()))
             + ".",

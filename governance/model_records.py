@@ -8,6 +8,7 @@ from typing import Any
 
 from governance.errors import BadRecordError
 
+_LATENT_AXES = 4
 _REFERENCES = ("real", "chance", "noise")
 _MARKUP = re.compile(r"([\\`*\[\]<>|#!]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
 
@@ -37,6 +38,22 @@ class ModelRecords:
     evaluation: Mapping[str, Any]
     parameters: Mapping[str, int]
     pictures: tuple[str, ...] = ()
+
+
+def samples_of(config: Mapping[str, Any], *, plural: bool = True) -> str:
+    """Returns what a model makes, in words: pictures or clips, of which size.
+
+    Args:
+        config: The package's ``config.json``.
+        plural: Whether to speak of several.
+    """
+    side, shape = config["image_size"], list(config.get("latent_shape") or [])
+    num_frames = shape[1] if len(shape) == _LATENT_AXES else 1
+    size, ending = f"{side} x {side} pixels", "s" if plural else ""
+    if num_frames == 1:
+        return f"picture{ending} of {size}"
+    pace = f" at {fps:g} a second" if (fps := config.get("fps")) else ""
+    return f"clip{ending} of {num_frames} frames{pace}, {size} each"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -229,8 +230,11 @@ def _tell_dataset(invocation: Invocation, folder: Path, extra: dict[str, Path]) 
             ("digest", document["digest"]),
             ("items", f"{document['num_items']:,} ({document['num_train']:,} train, {document['num_holdout']:,} holdout)"),
             (
-                "pictures",
-                f"{document['image_size']}x{document['image_size']} pixels, {format_size(document['size_bytes'])} in all",
+                "pictures" if document["num_frames"] == 1 else "clips",
+                (
+                    f"{_length(document)}{document['image_size']}x{document['image_size']} pixels, "
+                    f"{format_size(document['size_bytes'])} in all"
+                ),
             ),
             ("withdrawn", "not looked up: there is no home here" if withdrawn is None else f"{len(withdrawn):,}"),
             ("left out", f"{left_out:,} withdrawn" if (left_out := document["num_withdrawn_left_out"]) else None),
@@ -245,6 +249,11 @@ def _tell_dataset(invocation: Invocation, folder: Path, extra: dict[str, Path]) 
         heading("Labels")
         rows = [(label, f"{count['train']:,}", f"{count['holdout']:,}") for label, count in document["labels"].items()]
         echo_table(("label", "train", "holdout"), rows, right=(1, 2), indent="  ")
+
+
+def _length(document: Mapping[str, Any]) -> str:
+    """Returns how long clips are; nothing of pictures."""
+    return "" if document["num_frames"] == 1 else f"{document['num_frames']} frames at {document['fps']:g} a second, "
 
 
 def describe_dataset(dataset: "Dataset") -> dict[str, Any]:
@@ -264,6 +273,8 @@ def describe_dataset(dataset: "Dataset") -> dict[str, Any]:
         "num_without_caption": sum(not caption for caption in columns["caption"]),
         "labels": {label: {"train": counts[label, "train"], "holdout": counts[label, "holdout"]} for label in dataset.labels},
         "image_size": dataset.info.image_size,
+        "num_frames": dataset.info.num_frames,
+        "fps": dataset.info.fps,
         "size_bytes": sum(columns["size_bytes"]),
         "licences": list(dataset.info.licences),
         "attribution": dataset.info.attribution,

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from model_core.data.dataset import Dataset
-from model_core.data.media import encode_png
+from model_core.data.media import encode_png, overview
 from model_core.data.split import SPLITS, subset_rank
 from model_core.errors import BadDataError
 
@@ -34,7 +34,7 @@ def write_contact_sheet(dataset: Dataset, out: Path, *, split: str | None = None
     if per_label < 1 or columns < 1:
         raise ValueError(f"per_label and columns are at least 1, not {per_label} and {columns}")
     groups = _groups(dataset, split, per_label)
-    tile = max(dataset.info.image_size, _MIN_TILE)
+    tile = max(dataset.info.image_size * (1 if dataset.info.num_frames == 1 else 2), _MIN_TILE)
     width = 2 * _MARGIN + columns * (tile + _GAP) - _GAP
     height = 2 * _MARGIN + sum(_HEADING_HEIGHT + _num_lines(len(rows), columns) * (tile + _GAP) for _, _, rows in groups)
     sheet = Image.new("RGB", (width, height), (250, 250, 250))
@@ -46,7 +46,7 @@ def write_contact_sheet(dataset: Dataset, out: Path, *, split: str | None = None
         top += _HEADING_HEIGHT
         for place, row in enumerate(rows):
             line, column = divmod(place, columns)
-            picture = Image.fromarray(dataset.read_image(row))
+            picture = Image.fromarray(overview(dataset.read_clip(row)))
             resample = Image.Resampling.NEAREST if picture.width < tile else Image.Resampling.LANCZOS
             sheet.paste(picture.resize((tile, tile), resample), (_MARGIN + column * (tile + _GAP), top + line * (tile + _GAP)))
         top += _num_lines(len(rows), columns) * (tile + _GAP)
