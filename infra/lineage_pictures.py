@@ -6,16 +6,18 @@ import struct
 from pathlib import Path
 
 from governance.digest import tree_digest
-from governance.errors import IntegrityError
+from governance.errors import BadRecordError, IntegrityError
 from governance.lineage import LineageGraph
 from governance.lineage_report.model import Picture
 from infra.lineage_records import Records
 from infra.lineage_subjects import digest_of
+from infra.media_reading import read_file, read_pixels
 
 _MAX_BYTES = 3 << 20
 _PNG = b"\x89PNG\r\n\x1a\n"
 _SMALL_PIXELS = 160
 LOSS_CAPTION = "Loss while training"
+_DRAWN = "The picture, pixel by pixel; the file itself is not here"
 _FROM_ARTIFACTS = (
     ("evaluation", "samples.png", "Samples that the evaluation drew"),
     ("model", "loss_curve.png", LOSS_CAPTION),
@@ -36,12 +38,27 @@ def read_pictures(records: Records, graph: LineageGraph, node: str, *, home: Pat
     if node.startswith("media:"):
         places = ([media] if media else []) + _media_places(records, graph, node, home)
         picture = next((p for place in places if (p := _read(place, "The picture", sha256=digest_of(node)))), None)
+        picture = picture or _drawn(records, node, places)
         found += [picture] if picture else []
     for kind, name, caption in _FROM_ARTIFACTS:
         for subject in sorted(node for node in graph.nodes if node.startswith(f"{kind}:"))[:1]:
             if (folder := unchanged_folder(subject, records, home)) and (picture := _read(folder / name, caption)):
                 found.append(picture)
     return tuple(found)
+
+
+def _drawn(records: Records, node: str, places: list[Path]) -> Picture | None:
+    """Returns the picture as it was drawn, before it was handed out with credentials: its pixels are on record, too."""
+    wanted = next((row["pixels_sha256"] for row in records.assets.get(node, ()) if row["pixels_sha256"]), None)
+    return next((p for place in places if wanted and _has_pixels(place, wanted) and (p := _read(place, _DRAWN))), None)
+
+
+def _has_pixels(path: Path, pixels_sha256: str) -> bool:
+    try:
+        file = read_file(path)
+        return read_pixels(file.kind, file.data).sha256 == pixels_sha256
+    except BadRecordError:
+        return False
 
 
 def _media_places(records: Records, graph: LineageGraph, node: str, home: Path) -> list[Path]:
