@@ -185,22 +185,24 @@ def _picture_pixels(kind: MediaKind, data: bytes) -> Pixels:
     with Image.open(io.BytesIO(data), formats=[kind.name]) as image:
         _check_size(image.width, image.height)
         for frame in _frames(image):
-            if image.mode in _EIGHT_BIT:
-                colours = frame.convert("RGBA")
-                if colours.getchannel("A").getextrema() == (255, 255):
-                    colours = colours.convert("RGB")
-                form = colours.mode
-            else:  # deeper or other samples than were ever written here
-                colours, form = frame, frame.mode
-            seen.add(colours.tobytes(), (form, frame.width, frame.height), frame.convert("L"))
+            colours = _colours(frame)
+            seen.add(colours.tobytes(), (colours.mode, frame.width, frame.height), frame.convert("L"))
     return seen.result()
+
+
+def _colours(frame: "Image") -> "Image":
+    """Returns a frame as RGB, or as RGBA where a pixel is not opaque; as it is, where its samples are deeper or others."""
+    if frame.mode not in _EIGHT_BIT or (frame.mode == "RGB" and "transparency" not in frame.info):
+        return frame
+    colours = frame.convert("RGBA")
+    return colours.convert("RGB") if colours.getchannel("A").getextrema() == (255, 255) else colours
 
 
 def _frames(image: Any) -> Iterator["Image"]:
     for index in range(min(getattr(image, "n_frames", 1), MAX_FRAMES + 1)):
         image.seek(index)
         image.load()
-        yield image.copy()
+        yield image
 
 
 def _clip_pixels(data: bytes) -> Pixels:

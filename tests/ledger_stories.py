@@ -37,7 +37,8 @@ from infra.platform_keys import key_history
 from infra.run_records import begin_run, end_run
 from infra.runs import StepError
 from infra.tables import artifacts, attestations, commitments, withdrawals
-from pipelines.generation import GeneratedFile, GenerateRequest, _record
+from pipelines.generation import GenerateRequest, _record
+from pipelines.publishing import GeneratedFile, Publication
 from tests.foreign_events import AIRFLOW, dataset, foreign_event, write_lines
 
 MIN_ACTS, MAX_ACTS = 8, 22
@@ -180,12 +181,18 @@ class Story:
         version = self.random.choice(self._versions)
         run: Any = SimpleNamespace(home=self._home, run_id=self._running[-1], actor=self._admin)
         files = [
-            GeneratedFile(path=Path(f"/out/{n}.png"), sha256=self._digest(), seed=str(self.random.getrandbits(40)))
+            GeneratedFile(
+                path=Path(f"/out/{n}.png"),
+                sha256=self._digest(),
+                seed=str(self.random.getrandbits(40)),
+                pixels_sha256=self._digest(),
+                fingerprint=f"{self.random.getrandbits(64):016x}",
+            )
             for n in range(3)
         ]
         media = ArtifactRef(kind="media_set", digest=self._digest(), path=Path("/media"))
         request = GenerateRequest(model="flags/1", prompt=f"a flag, nº {self.random.randint(0, 99)}", out=Path("/out"))
-        _record(run, version, media, files, request)
+        _record(run, version, media, Publication(files=tuple(files), promotions=()), request)
 
     def _identity(self) -> None:
         role = self.random.choice(list(Role))

@@ -127,7 +127,8 @@ def test_generated_pictures_are_listed_with_their_digests(cli: Cli, home: Home, 
 
     def generate(home: Home, request: GenerateRequest, *, actor: str, on_view: Callable[[RunView], None]) -> GenerateOutcome:
         asked.append(request)
-        file = GeneratedFile(path=Path("a.png"), sha256=hashlib.sha256(b"a").hexdigest(), seed="7")
+        digest = hashlib.sha256(b"a").hexdigest()
+        file = GeneratedFile(path=Path("a.png"), sha256=digest, seed="7", pixels_sha256=digest, fingerprint="0" * 16)
         return GenerateOutcome(run_id=RUN, model_version="emoji-dit/1", files=(file,), grid=Path("grid.png"), wall_s=2.0)
 
     monkeypatch.setattr("pipelines.generation.generate", generate)

@@ -187,6 +187,19 @@ class TestBadInput:
                 continue
             assert not verdict.ok, place
 
+    def test_what_no_signature_covers_changes_nothing_that_is_said(self, made):
+        """C2PA leaves names of boxes and padding open; a reader that trusts them still has to read the same claim."""
+        data = made.path.read_bytes()
+        root = content_trust(made.home).root_pem
+        honest = read_manifest(MediaKind.PNG, data, root_pem=root)
+        chunk, _ = manifest_chunk(data)
+        at = data.index(chunk)
+        for place in np.random.default_rng(1).integers(8, len(chunk) - 4, 300).tolist():
+            changed = bytearray(data)
+            changed[at + place] ^= 1
+            reading = read_manifest(MediaKind.PNG, self._repaired(bytes(changed)), root_pem=root)
+            assert reading.state is not ManifestState.TRUSTED or reading == honest, place
+
     def test_a_manifest_copied_to_another_picture(self, own, tmp_path):
         chunk, _ = manifest_chunk(own.files[0].path.read_bytes())
         other = encoded(drawing(50), "PNG")
