@@ -4,21 +4,19 @@ A policy's digest is that of its canonical JSON, so that comments and layout are
 what it refuses, and `groundswell policy test` holds it to them.
 """
 
-import re
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from governance.canonical import canonical_digest, canonical_text
 from governance.errors import BadRecordError
 from governance.identity import Role
 from governance.promotion.state import Needed
+from governance.strict_yaml import load_mapping, one_line
 
 FORMAT = "groundswell-policy/1"
 MAX_BYTES = 64 << 10
-_MAX_DEPTH = 12
 _HINT = "docs/PROMOTION.md describes policies; `groundswell policy show production` prints one"
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
@@ -211,44 +209,10 @@ def parse_policy(text: str) -> Policy:
     Raises:
         BadRecordError: It is too long, no YAML, or no policy, naming the place.
     """
-    if len(text.encode()) > MAX_BYTES:
-        raise BadRecordError(f"a policy of more than {MAX_BYTES >> 10} KiB is none", hint=_HINT)
-    try:
-        _check_events(text)
-        value = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise BadRecordError(f"the policy is no YAML: {_one_line(error)}", hint=_HINT) from error
-    if not isinstance(value, dict):
-        raise BadRecordError("the policy is no mapping", hint=_HINT)
+    value = load_mapping(text, noun="a policy", max_bytes=MAX_BYTES, hint=_HINT)
     try:
         return Policy.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"])) or "the policy"
-        raise BadRecordError(f"{place}: {_one_line(first['msg'])}", hint=_HINT) from error
-
-
-def _check_events(text: str) -> None:
-    """Refuses, before anything is built, what a short text makes large or slow: aliases, and nesting, which costs its square."""
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        if isinstance(event, yaml.AliasEvent):
-            raise BadRecordError("a policy has no YAML aliases", hint="write the value out")
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > _MAX_DEPTH:
-            raise BadRecordError(f"the policy is nested more than {_MAX_DEPTH} deep", hint=_HINT)
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """Refuses a mapping in which a key stands twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
-        texts = list(map(str, keys))
-        if repeated := next((text for text in texts if texts.count(text) > 1), None):
-            raise yaml.constructor.ConstructorError(None, None, f"{repeated!r:.80} stands twice", node.start_mark)
-        return super().construct_mapping(node, deep=deep)
-
-
-def _one_line(error: object) -> str:
-    return re.sub(r"\s+", " ", str(error))[:200]
+        raise BadRecordError(f"{place}: {one_line(first['msg'])}", hint=_HINT) from error

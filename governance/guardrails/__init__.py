@@ -1,0 +1,1 @@
+"""What may be generated: policies, and how prompts are matched with them."""
