@@ -16,6 +16,7 @@ from governance import lineage
 from governance.canonical import canonical_text
 from infra.content_keys import signing_keys
 from infra.errors import BadSettingError
+from infra.guardrails import Asked, admit
 from infra.home import Home
 from infra.ledger import sign_head
 from infra.lineage import record_event
@@ -90,6 +91,8 @@ def generate(home: Home, request: GenerateRequest, *, actor: str, on_view: OnVie
     Raises:
         IntegrityError: The model's package is not what was registered, or a file cannot be signed.
         RefusedError: The key that signs files was revoked.
+        GuardrailError: The guardrails refuse it, which is on record then.
+        BadPromptError: The prompt is empty, too long, or no text.
         BadSettingError: The request names neither prompt nor label.
     """
     if request.prompt is None and request.label is None:
@@ -97,11 +100,14 @@ def generate(home: Home, request: GenerateRequest, *, actor: str, on_view: OnVie
     from infra.model_versions import find_version, open_version
 
     version = find_version(home.database, request.model)
-    package = open_version(version, home.package_keys, home.package_cache).folder
-    keys = signing_keys(home)
+    asked = Asked(prompt=request.prompt, label=request.label, num_images=request.num_images, num_frames=request.num_frames)
+    admission = admit(home.database, version, asked, actor=actor)
+    opened = open_version(version, home.package_keys, home.package_cache)
+    admission.require_size_of(opened.config)
+    package, keys = opened.folder, signing_keys(home)
     began = time.time()
     config = _config(request)
-    params = {STEP: config, "model": f"{version.name}/{version.version}"}
+    params = {STEP: config, "model": f"{version.name}/{version.version}", "guardrails": admission.policy.digest}
     inputs = [f"package:{version.root_digest}"]
     with recorded_run(home, pipeline=PIPELINE, runner="in-process", params=params, actor=actor, inputs=inputs) as run:
         folder = home.run_folder(run.run_id) / "request"

@@ -59,8 +59,13 @@ class Size:
     num_frames: int = 1
 
 
-def require_text(policy: Guardrails, text: str) -> None:
-    """Checks, in time that does not depend on what it says, that a prompt is a text of a length that is allowed.
+def require_text(policy: Guardrails, text: str, *, noun: str = "prompt") -> None:
+    """Checks that a prompt is a text, of a length that is allowed; the length first, so that a long one takes no time.
+
+    Args:
+        policy: The policy.
+        text: The prompt.
+        noun: What it is, for errors.
 
     Raises:
         BadPromptError: It is empty, too long, or holds control characters or halves of characters.
@@ -68,15 +73,15 @@ def require_text(policy: Guardrails, text: str) -> None:
     longest = policy.limits.max_prompt_characters
     if len(text) > longest:
         raise BadPromptError(
-            f"the prompt has {len(text):,} characters, at most {longest:,} are allowed", hint="say it in fewer words"
+            f"the {noun} has {len(text):,} characters, at most {longest:,} are allowed", hint="say it in fewer words"
         )
     if not text.strip():
-        raise BadPromptError("the prompt is empty", hint="say what to show")
+        raise BadPromptError(f"the {noun} is empty", hint="say what to show")
     for place, character in enumerate(text):
         if unicodedata.category(character) in {"Cc", "Cs"} and character not in _LAYOUT:
             raise BadPromptError(
-                f"the prompt's character {place + 1} is U+{ord(character):04X}, which is no character of a text",
-                hint="leave control characters out, and give the prompt in UTF-8",
+                f"the {noun}'s character {place + 1} is U+{ord(character):04X}, which is no character of a text",
+                hint="leave control characters out, and give it in UTF-8",
             )
 
 

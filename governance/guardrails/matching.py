@@ -16,7 +16,7 @@ from typing import Final
 from governance.guardrails.common_words import COMMON_WORDS, ENGLISH_WORDS
 from governance.guardrails.folding import fold
 from governance.guardrails.lexicon import Lexicon, Phrase, skeleton
-from governance.guardrails.tokens import Gap, Words, views
+from governance.guardrails.tokens import Gap, Words, is_spelled, views
 
 _FAR: Final = 8
 """After so many letters of a word that is spelled letter by letter, another word is taken to begin."""
@@ -115,7 +115,7 @@ class _Reader:
         spelled = ""
         while len(spelled) < _FAR:
             beyond = place + step
-            if not 0 <= beyond < len(self._texts) or len(self._texts[beyond]) > 1 or not self._texts[beyond].isalpha():
+            if not 0 <= beyond < len(self._texts) or not is_spelled(self._texts[beyond]):
                 break
             if self._gaps[max(place, beyond)] > widest:
                 break

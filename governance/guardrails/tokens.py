@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-_UNSPACED: Final = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_UNSPACED: Final = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
+    "\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
 """Scripts that put no spaces between words: Thai, Lao, Burmese, Khmer, Japanese, Chinese. Each of their letters is a word."""
 _LETTERS: Final = rf"(?:(?![{_UNSPACED}_])\w)"
 _SIGNED: Final = rf"(?:{_LETTERS}|[@$€£])"
 _WORD: Final = re.compile(rf"[{_UNSPACED}]|{_LETTERS}+")
 _DISGUISED: Final = re.compile(rf"[{_UNSPACED}]|{_SIGNED}+(?:[!|*¡×]+{_SIGNED}+)*")
+_ALONE: Final = re.compile(rf"[{_UNSPACED}]")
 _SIGNS: Final = re.compile(r"[@$€£!|*¡×]")
 _APOSTROPHES: Final = frozenset("'’`´ʼ")
 _CLITICS: Final = frozenset({"ll", "re", "s", "t", "d", "m", "ve", "em"})
@@ -46,6 +50,11 @@ def views(folded: str) -> Iterator[Words]:
     yield _words(folded, _WORD)
     if _SIGNS.search(folded):
         yield _words(folded, _DISGUISED)
+
+
+def is_spelled(text: str) -> bool:
+    """Says whether a word is one letter of those that words are spelled with."""
+    return len(text) == 1 and text.isalpha() and _ALONE.match(text) is None
 
 
 def _words(folded: str, pattern: re.Pattern[str]) -> Words:

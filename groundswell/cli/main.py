@@ -34,6 +34,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Models": {
         "models": ("models", "List, verify, show, compare and sign registered models."),
         "generate": ("generate", "Make pictures with a registered model."),
+        "guardrails": ("guardrails", "Show, set and test what may be generated."),
     },
     "Promotion": {
         "promote": ("promote", "Request, approve and apply promotions, and see what is where."),

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, insert, select
 
-from governance.canonical import canonical_digest
 from governance.errors import IntegrityError, UnknownSubjectError
 from governance.identity import Role
 from governance.ledger import SYSTEM
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
     from governance.promotion.policy import Policy  # takes its time to be imported, and every command reaches this module
 
 SHIPPED = ("production", "staging")
+GUARDRAILS = "@guardrails"
+"""Under this name the policies of what may be generated are kept; no environment and no alias of MLflow can have it."""
 
 
 def current_policy(connection: Connection, environment: str) -> "Policy":
@@ -30,15 +31,22 @@ def current_policy(connection: Connection, environment: str) -> "Policy":
     """
     from governance.promotion.policy import parse_policy
 
-    columns = policies.c
-    query = select(columns.document, columns.digest).where(columns.environment == environment)
-    row = connection.execute(query.order_by(columns.number.desc()).limit(1)).first()
-    if row is None:
+    found = newest(connection, environment) if environment != GUARDRAILS else None
+    if found is None:
         return shipped_policy(environment)
-    policy = parse_policy(row.document)
-    if policy.digest != row.digest or policy.document != row.document:
+    digest, document = found
+    policy = parse_policy(document)
+    if policy.digest != digest or policy.document != document:
         raise IntegrityError(f"the policy of {environment} on record is not the one of its digest")
     return policy
+
+
+def newest(connection: Connection, environment: str) -> tuple[str, str] | None:
+    """Returns digest and document of the newest policy on record of an environment, or of the guardrails."""
+    columns = policies.c
+    query = select(columns.digest, columns.document).where(columns.environment == environment)
+    row = connection.execute(query.order_by(columns.number.desc()).limit(1)).first()
+    return (row.digest, row.document) if row is not None else None
 
 
 def shipped_policy(environment: str) -> "Policy":
@@ -58,7 +66,7 @@ def shipped_policy(environment: str) -> "Policy":
 
 def environments(connection: Connection) -> list[str]:
     """Returns the environments that have a policy."""
-    return sorted({*SHIPPED, *connection.execute(select(policies.c.environment).distinct()).scalars()})
+    return sorted({*SHIPPED, *connection.execute(select(policies.c.environment).distinct()).scalars()} - {GUARDRAILS})
 
 
 def history(connection: Connection, environment: str) -> Iterator[tuple[int, str, str, str]]:
@@ -81,23 +89,28 @@ def set_policy(db: Database, policy: "Policy", *, actor: str) -> int:
 
 def record_policy(uow: UnitOfWork, policy: "Policy", *, actor: str = SYSTEM) -> int:
     """Records a policy in an open unit of work, unless it is the newest, and returns its number."""
+    return record_document(uow, policy.environment, policy.document, policy.digest, actor=actor)
+
+
+def record_document(uow: UnitOfWork, environment: str, document: str, digest: str, *, actor: str) -> int:
+    """Records a policy's canonical JSON in an open unit of work, unless it is the newest, and returns its number.
+
+    Args:
+        uow: The unit of work.
+        environment: The environment that it is of, or `GUARDRAILS`.
+        document: The canonical JSON.
+        digest: Its SHA-256.
+        actor: Who sets it.
+    """
     columns = policies.c
     last = uow.connection.execute(
-        select(columns.number, columns.digest)
-        .where(columns.environment == policy.environment)
-        .order_by(columns.number.desc())
-        .limit(1)
+        select(columns.number, columns.digest).where(columns.environment == environment).order_by(columns.number.desc()).limit(1)
     ).first()
-    if last is not None and last.digest == policy.digest:
+    if last is not None and last.digest == digest:
         return int(last.number)
     number = last.number + 1 if last is not None else 1
-    values = {"digest": policy.digest, "document": policy.document, "actor": actor, "created": uow.time}
-    uow.connection.execute(insert(policies).values(environment=policy.environment, number=number, **values))
-    details = {
-        "number": number,
-        "digest": policy.digest,
-        "document_digest": canonical_digest(policy.model_dump(mode="json"), floats=True),
-        "created": uow.time,
-    }
-    uow.append("policy.set", f"policy:{policy.environment}", details, actor=actor)
+    values = {"digest": digest, "document": document, "actor": actor, "created": uow.time}
+    uow.connection.execute(insert(policies).values(environment=environment, number=number, **values))
+    details = {"number": number, "digest": digest, "document_digest": digest, "created": uow.time}
+    uow.append("policy.set", f"policy:{environment}", details, actor=actor)
     return number

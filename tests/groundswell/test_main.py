@@ -50,6 +50,7 @@ def test_the_fixed_verbs_that_work_are_there_and_no_others() -> None:
         *("models list", "models show", "models sign", "models diff", "generate"),
         *("promote request", "promote approve", "promote sign", "promote reject", "promote withdraw", "promote apply"),
         *("promote status", "promote list", "rollback", "notify", "policy list", "policy show", "policy set", "policy test"),
+        *("guardrails show", "guardrails set", "guardrails test", "guardrails check"),
         *("lineage", "lineage diff", "lineage import"),
         *("audit log", "audit verify", "audit checkpoint", "audit export", "audit erase", "bundle export", "bundle verify"),
         "content verify",

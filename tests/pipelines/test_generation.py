@@ -12,6 +12,7 @@ from sqlalchemy import select
 from governance.credentials.marking import read_mark
 from governance.credentials.reading import ManifestState
 from governance.digest import sha256_file, tree_digest
+from governance.guardrails.policy import shipped_guardrails
 from infra.content_credentials import read_manifest
 from infra.content_keys import content_trust
 from infra.home import Home
@@ -20,6 +21,7 @@ from infra.ledger_verification import verify_ledger
 from infra.lineage import upstream
 from infra.media_reading import read_file, read_pixels
 from infra.model_versions import find_version
+from infra.runs import get_run
 from infra.settings import Settings
 from infra.tables import assets, commitments, metadata
 from tests.pipelines.calling import call, flip_byte
@@ -168,3 +170,25 @@ def test_a_label_that_the_model_does_not_know_is_refused(copied: Callable[..., P
     assert called.exit_code == 3
     assert "zebra" in called.stderr
     assert "Traceback" not in called.stderr
+
+
+def test_a_refused_prompt_makes_nothing_and_is_on_record_without_its_words(trained: Trained, tmp_path: Path) -> None:
+    folder = trained.copy(tmp_path / "home")
+    home = Home.open(Settings.load(folder))
+    size = len(list(iter_entries(home.database)))
+    request = ["--prompt", "m u r d e r of a marmalade walrus", "--out", tmp_path / "out"]
+    called = call(folder, "--json", "generate", trained.document["model_version"], *request)
+    assert called.exit_code == 5
+    assert "violence" in called.stderr
+    assert "walrus" not in called.stderr + called.stdout
+    (entry,) = list(iter_entries(home.database))[size:]
+    assert (entry.action, entry.details["rule"], entry.details["category"]) == ("generation.refused", "prompt", "violence")
+    assert b"walrus" not in entry.to_bytes()
+    assert not (tmp_path / "out").exists()
+    assert verify_ledger(home.database, home.keys.log_public_key()).problems == ()
+
+
+def test_a_run_says_which_guardrails_let_it_through(generated: Generated) -> None:
+    with generated.home.database.read() as connection:
+        run = get_run(connection, generated.first["run_id"])
+    assert run.params["guardrails"] == shipped_guardrails().digest
