@@ -12,7 +12,7 @@ from model_core.errors import BadDataError
 FORMAT = "groundswell-suite/1"
 DEFAULT_SUITE = Path(__file__).with_name("suite.yaml")
 
-Table = Literal["manifest", "media", "labels"]
+Table = Literal["manifest", "media", "labels", "requests"]
 _HINT = "start from the suite that comes with groundswell: components/validate_data/suite.yaml"
 
 

@@ -24,12 +24,19 @@ _MAX_IMAGES = 10_000
     examples=(
         'groundswell generate groundswell-dit/1 --prompt "flag of Japan" -n 4 --seed 7 --out pictures',
         "groundswell generate groundswell-dit/1 --label food --out pictures",
+        "groundswell generate groundswell-dit/1 --requests campaign.csv --out campaign",
         'groundswell generate moving/1 --prompt "a red apple moving left slowly on a blue background" --out clips',
     ),
 )
 @click.argument("model")
 @click.option("--prompt", metavar="TEXT", help="What they show, in words.")
 @click.option("--label", metavar="NAME", help="What they show, as one of the model's categories.")
+@click.option(
+    "--requests",
+    metavar="FILE",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A CSV table of requests, one picture or clip each: request_id, prompt or label, segment, seed, frames.",
+)
 @click.option(
     "-n",
     "--num-images",
@@ -83,6 +90,7 @@ def command(
     model: str,
     prompt: str | None,
     label: str | None,
+    requests: Path | None,
     num_images: int,
     num_frames: int | None,
     media_format: MediaFormat | None,
@@ -94,15 +102,21 @@ def command(
     device: DeviceName,
     out: Path,
     **options: Any,
-) -> None:
+) -> int:
     """Make pictures or clips with MODEL, which is name/version or name@alias.
 
     The model's package is verified first. Each file's SHA-256, its seed, the model's digest and a salted commitment to the
     prompt go into the ledger, so that `groundswell lineage FILE.png` leads back to the data; the prompt itself does not. If items
     of the data behind the model were withdrawn, a warning says so.
+
+    With --requests every row of a table is checked first, and bad rows are named; the rest is made, each with a run of its own,
+    and DIR/results.csv says by request_id what came of it. Interrupted, the same command goes on where it was. The exit code is
+    3 if a row is bad, 5 if the guardrails refuse one.
     """
-    if (prompt is None) == (label is None):
-        raise click.UsageError("name what to make: either --prompt TEXT or --label NAME")
+    if [prompt, label, requests].count(None) != 2:
+        raise click.UsageError("name what to make: one of --prompt TEXT, --label NAME and --requests FILE")
+    if requests is not None and num_images != 1:
+        raise click.UsageError("a table of requests has a row for each picture or clip: leave out -n")
     from pipelines.generation import GenerateRequest, generate
 
     home = invocation.open_home()
@@ -124,6 +138,10 @@ def command(
         options=options,
         out=out,
     )
+    if requests is not None:
+        from groundswell.cli.requests import make_requests
+
+        return make_requests(invocation, home, request, requests, actor=actor)
     with run_display(keep=invocation.as_json or not sys.stdout.isatty()) as display:
         outcome = generate(home, request, actor=actor, on_view=display)
     files = [{"path": file.path, "sha256": file.sha256, "seed": file.seed} for file in outcome.files]
@@ -137,7 +155,7 @@ def command(
                 "wall_s": round(outcome.wall_s, 3),
             }
         )
-        return
+        return 0
     noun = "picture" if outcome.files[0].path.suffix == ".png" else "clip"
     made = f"1 {noun}" if len(files) == 1 else f"{len(files):,} {noun}s"
     click.secho(f"{made} in {format_duration(outcome.wall_s)}", fg="green", bold=True)
@@ -147,3 +165,4 @@ def command(
         ("seed", "sha256", "file"), [(f.seed, f.sha256, shown_path(f.path)) for f in outcome.files], right=(0,), indent="  "
     )
     click.echo(f"\nwhere one came from: {invocation.program} lineage {shown_path(outcome.files[0].path)}")
+    return 0

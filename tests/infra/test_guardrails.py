@@ -159,12 +159,12 @@ def test_what_is_no_prompt_is_bad_input_and_not_on_record(home, admin, prompt: s
 
 def test_limits_hold(home, admin) -> None:
     set_guardrails(home.database, policy(limits={"max_images": 4, "max_frames": 8, "max_pixels": 64}), actor=admin)
-    ask(home, admin, num_images=4, num_frames=8).require_pixels({"image_size": 8})
+    ask(home, admin, num_images=4, num_frames=8).require_size_of({"image_size": 8})
     for changes in ({"num_images": 5}, {"num_frames": 9}):
         with pytest.raises(GuardrailError):
             ask(home, admin, **changes)
     with pytest.raises(GuardrailError):
-        ask(home, admin).require_pixels({"image_size": 9})
+        ask(home, admin).require_size_of({"image_size": 9})
     assert [entry.details["rule"] for entry in entries(home, "generation.refused")] == ["max_images", "max_frames", "max_pixels"]
 
 

@@ -1,0 +1,199 @@
+"""Makes every request of a table, one run each, and joins what was made back to the table by `request_id`.
+
+What is done stands in a journal beside the files, a line a request. The same command goes on where it was interrupted: what the
+journal says was made, and still is there unchanged, is not made again.
+"""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from governance.digest import sha256_file
+from governance.errors import RefusedError
+from governance.guardrails.judging import BadPromptError, GuardrailError
+from infra.errors import BadSettingError
+from infra.home import Home
+from model_core.errors import BadDataError
+from pipelines.generation import GenerateRequest, generate
+from pipelines.request_table import BadRow, Row
+
+RESULTS_NAME: Final = "results.csv"
+SHEET_NAME: Final = "contact-sheet.png"
+_JOURNAL_NAME: Final = ".results.jsonl"
+MADE, BAD, REFUSED = "made", "bad", "refused"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What came of one row; a column of ``results.csv`` each.
+
+    Attributes:
+        request_id: What the table calls it.
+        segment: Whom it is for.
+        status: `made`, `bad` (the row cannot be made) or `refused` (by the guardrails).
+        file: Where the file is, relative to the folder; "" where there is none.
+        sha256: SHA-256 of the file.
+        seed: What it was made from.
+        model: ``name/version``.
+        run_id: The run that made it.
+        reason: Why it was not made; never the prompt.
+    """
+
+    request_id: str
+    segment: str
+    status: str
+    file: str = ""
+    sha256: str = ""
+    seed: str = ""
+    model: str = ""
+    run_id: str = ""
+    reason: str = ""
+
+
+Progress = Callable[[int, int, str], None]
+
+
+def run_batch(
+    home: Home,
+    template: GenerateRequest,
+    rows: Sequence[Row],
+    bad: Sequence[BadRow],
+    *,
+    actor: str,
+    progress: Progress = lambda _done, _total, _what: None,
+) -> list[Result]:
+    """Makes the rows of a table, and writes results and contact sheet.
+
+    Args:
+        home: The home.
+        template: The model, the folder, and what holds for rows that do not say otherwise.
+        rows: What to make.
+        bad: Rows that cannot be made; they stand in the results with the reason.
+        actor: The identity that asks.
+        progress: Called with rows done, rows in all, and what is being done.
+
+    Returns:
+        A result a row, in the table's order.
+
+    Raises:
+        BadSettingError: The folder cannot be written, or holds the results of another table or model.
+        IntegrityError: The model's package is not what was registered.
+    """
+    out = template.out
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadSettingError(f"{out} cannot be written: {error.strerror}", hint="name another with --out") from error
+    asked = {row.request_id: _asked(template, row) for row in rows}
+    known = _known(out, asked)
+    found: dict[int, Result] = {
+        row.line: Result(request_id=row.request_id, segment="", status=BAD, reason="; ".join(row.problems)) for row in bad
+    }
+    with (out / _JOURNAL_NAME).open("a", encoding="utf-8") as journal:
+        for done, row in enumerate(rows):
+            progress(done, len(rows), f"making {row.request_id}")
+            result = known.get(row.request_id)
+            if result is None:
+                result = _make(home, template, row, actor=actor)
+                journal.write(json.dumps({"asked": asked[row.request_id], **asdict(result)}) + "\n")
+                journal.flush()
+                os.fsync(journal.fileno())
+            found[row.line] = result
+    progress(len(rows), len(rows), "writing results")
+    results = [found[line] for line in sorted(found)]
+    _write_results(out, results)
+    _write_sheet(out, results)
+    return results
+
+
+def _make(home: Home, template: GenerateRequest, row: Row, *, actor: str) -> Result:
+    request = replace(
+        template,
+        prompt=row.prompt,
+        label=row.label,
+        num_images=1,
+        seed=template.seed + row.line if row.seed is None else row.seed,
+        num_frames=template.num_frames if row.frames is None else row.frames,
+        out=template.out / row.request_id,
+    )
+    blank = Result(request_id=row.request_id, segment=row.segment, status=BAD)
+    try:
+        made = generate(home, request, actor=actor)
+    except (BadDataError, BadPromptError) as error:
+        return replace(blank, reason=error.diagnosis)
+    except GuardrailError as error:
+        return replace(blank, status=REFUSED, reason=error.diagnosis)
+    (file,) = made.files
+    return replace(
+        blank,
+        status=MADE,
+        file=str(file.path.relative_to(template.out.absolute())),
+        sha256=file.sha256,
+        seed=file.seed,
+        model=made.model_version,
+        run_id=made.run_id,
+    )
+
+
+def _asked(template: GenerateRequest, row: Row) -> str:
+    """Returns a digest of all that decides what a row becomes, to tell whether the journal's line is about the same."""
+    from governance.canonical import canonical_digest
+
+    facts: Mapping[str, Any] = {**asdict(template), **asdict(row), "out": "", "options": dict(template.options)}
+    return canonical_digest(facts, floats=True)
+
+
+def _known(out: Path, asked: Mapping[str, str]) -> dict[str, Result]:
+    """Returns what an earlier attempt has settled and nobody has changed since; a line cut short by a kill is left out."""
+    known: dict[str, Result] = {}
+    try:
+        lines = (out / _JOURNAL_NAME).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return {}
+    for line in lines:
+        try:
+            values = json.loads(line)
+            same = values.pop("asked") == asked.get(values["request_id"])
+            result = Result(**values)
+        except (ValueError, KeyError, TypeError):
+            continue
+        path = out / result.file
+        if same and result.status == MADE and path.is_file() and not path.is_symlink() and sha256_file(path) == result.sha256:
+            known[result.request_id] = result
+    return known
+
+
+def _write_results(out: Path, results: Sequence[Result]) -> None:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, fieldnames=list(Result.__dataclass_fields__), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _harmless(value) for name, value in asdict(result).items()} for result in results)
+    partial = out / f"{RESULTS_NAME}.partial"
+    partial.write_text(buffer.getvalue(), encoding="utf-8")
+    partial.replace(out / RESULTS_NAME)
+
+
+def _harmless(cell: str) -> str:
+    """Keeps a spreadsheet from taking a cell for a formula; only what a bad row is called can look like one."""
+    return f"'{cell}" if cell[:1] in {"=", "+", "-", "@", "\t", "\r"} else cell
+
+
+def _write_sheet(out: Path, results: Sequence[Result]) -> None:
+    from model_core.data.request_sheet import write_request_sheet
+
+    made = [
+        (result.request_id, out / Path(result.file).parent / f"{result.run_id[:8]}-grid.png") for result in results if result.file
+    ]
+    if made:
+        write_request_sheet(made, out / SHEET_NAME)
+
+
+def exit_code_of(results: Sequence[Result]) -> int:
+    """Returns 3 where a row was bad, 5 where one was refused, otherwise 0."""
+    statuses = {result.status for result in results}
+    return BadDataError.exit_code if BAD in statuses else RefusedError.exit_code if REFUSED in statuses else 0

@@ -1,0 +1,144 @@
+"""A table of requests, as CSV: read whole, checked row by row before anything is made."""
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from model_core.errors import BadDataError
+
+COLUMNS: Final = ("request_id", "prompt", "label", "segment", "seed", "frames")
+MAX_ROWS: Final = 10_000
+MAX_BYTES: Final = 16 << 20
+_SEPARATOR: Final = "\x1f"
+_HINT: Final = f"columns: {', '.join(COLUMNS)}; the first and one of prompt and label are needed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One request of a table.
+
+    Attributes:
+        line: Its number among the rows, from 1, the heading not counted.
+        request_id: Whoever asks calls it so.
+        prompt: A text, or None.
+        label: A category of the model, or None.
+        segment: Whom it is for; passed on to the results.
+        seed: Where it starts from, or None.
+        frames: Frames of the clip, or None.
+    """
+
+    line: int
+    request_id: str
+    prompt: str | None
+    label: str | None
+    segment: str
+    seed: int | None
+    frames: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadRow:
+    """A row that cannot be made: its number, what it is called, and why."""
+
+    line: int
+    request_id: str
+    problems: tuple[str, ...]
+
+
+def read_requests(path: Path) -> tuple[list[Row], list[BadRow]]:
+    """Reads a table of requests and checks every row.
+
+    Args:
+        path: A CSV file in UTF-8, with or without a byte order mark.
+
+    Returns:
+        The rows that can be made, and those that cannot, each in the table's order.
+
+    Raises:
+        BadDataError: The file is no such table, or too large.
+    """
+    texts = _read(path)
+    if not texts:
+        raise BadDataError(f"{path} holds no requests", hint=_HINT)
+    problems = _problems(texts)
+    good = [_row(line, values) for line, values in enumerate(texts, start=1) if line not in problems]
+    bad = [BadRow(line=line, request_id=texts[line - 1]["request_id"], problems=tuple(found)) for line, found in problems.items()]
+    return good, sorted(bad, key=lambda row: row.line)
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    try:
+        data = path.read_bytes() if path.stat().st_size <= MAX_BYTES else None
+    except OSError as error:
+        raise BadDataError(f"{path} cannot be read: {error.strerror}") from error
+    if data is None:
+        raise BadDataError(f"{path} has more than {MAX_BYTES >> 20} MiB", hint="cut it into several tables")
+    try:
+        reader = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
+        heading = [name.strip() for name in next(reader, [])]
+        _check_heading(path, heading)
+        rows: list[dict[str, str]] = []
+        for cells in reader:
+            if not any(cells):
+                continue
+            if len(cells) != len(heading):
+                raise BadDataError(f"{path}: row {len(rows) + 1} has {len(cells)} cells, the heading {len(heading)}", hint=_HINT)
+            if len(rows) == MAX_ROWS:
+                raise BadDataError(f"{path} has more than {MAX_ROWS:,} rows", hint="cut it into several tables")
+            given = dict(zip(heading, cells, strict=True))
+            rows.append({name: given.get(name, "").strip() for name in COLUMNS})
+    except UnicodeDecodeError as error:
+        raise BadDataError(f"{path} is not UTF-8: byte {error.start:,}", hint="save it as CSV UTF-8") from error
+    except csv.Error as error:
+        raise BadDataError(f"{path} is no CSV: {error}", hint=_HINT) from error
+    return rows
+
+
+def _check_heading(path: Path, heading: Sequence[str]) -> None:
+    unknown = [name for name in heading if name not in COLUMNS]
+    twice = sorted({name for name in heading if heading.count(name) > 1})
+    if unknown:
+        raise BadDataError(f"{path} has a column {unknown[0][:40]!r} that is not known", hint=_HINT)
+    if twice:
+        raise BadDataError(f"{path} has two columns {twice[0]!r}", hint=_HINT)
+    if "request_id" not in heading or not {"prompt", "label"} & set(heading):
+        raise BadDataError(f"{path} lacks the column request_id, or both prompt and label", hint=_HINT)
+
+
+def _problems(texts: Sequence[Mapping[str, str]]) -> dict[int, list[str]]:
+    """Returns what is wrong with rows, by their numbers: Great Expectations' findings over the suite."""
+    import pandas as pd
+
+    from components.validate_data.expectations import run_suite
+    from components.validate_data.suite import parse_suite
+
+    table = pd.DataFrame([dict(values) for values in texts], dtype=str)
+    table["row"] = range(1, len(texts) + 1)
+    table["asked"] = ["+".join(name for name in ("prompt", "label") if values[name]) or "nothing" for values in texts]
+    table["texts"] = [_SEPARATOR.join(values[name] for name in ("prompt", "label", "segment")) for values in texts]
+    suite = parse_suite(files("pipelines").joinpath("requests_suite.yaml").read_text(encoding="utf-8"))
+    with TemporaryDirectory() as docs:
+        outcomes = run_suite(suite, {"requests": table}, {}, Path(docs))
+    found: dict[int, list[str]] = defaultdict(list)
+    for outcome in outcomes:
+        for failed in outcome.failed_rows:
+            found[failed.row].append(outcome.entry.meaning)
+    return dict(found)
+
+
+def _row(line: int, values: Mapping[str, str]) -> Row:
+    return Row(
+        line=line,
+        request_id=values["request_id"],
+        prompt=values["prompt"] or None,
+        label=values["label"] or None,
+        segment=values["segment"],
+        seed=int(values["seed"]) if values["seed"] else None,
+        frames=int(values["frames"]) if values["frames"] else None,
+    )

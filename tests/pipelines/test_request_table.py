@@ -1,0 +1,92 @@
+"""Tables of requests: what is wrong is named by row, and what is no table is one line."""
+
+import pytest
+
+from model_core.errors import BadDataError
+from pipelines.request_table import MAX_ROWS, read_requests
+
+
+@pytest.fixture
+def table(tmp_path):
+    def write(text, *, encoding="utf-8"):
+        path = tmp_path / "requests.csv"
+        path.write_bytes(text.encode(encoding) if isinstance(text, str) else text)
+        return path
+
+    return write
+
+
+def test_a_byte_order_mark_quotes_and_empty_cells_are_read(table):
+    text = 'request_id,prompt,label,segment,seed,frames\r\na-1,"a cat, ""quick""",,north,7,8\r\n\r\nb,,food,,,\r\n'
+    rows, bad = read_requests(table(text, encoding="utf-8-sig"))
+    assert bad == []
+    first, second = rows
+    assert (first.line, first.request_id, first.prompt, first.segment, first.seed, first.frames) == (
+        1,
+        "a-1",
+        'a cat, "quick"',
+        "north",
+        7,
+        8,
+    )
+    assert (second.prompt, second.label, second.seed, second.frames) == (None, "food", None, None)
+
+
+def test_every_bad_row_is_named_and_the_rest_can_go_on(table):
+    cells = [
+        "good,a cat,,,,",
+        "good-2,,food,,9007199254740991,16".replace("9007199254740991", "900719925474099"),
+        "two words,a cat,,,,",
+        ",a cat,,,,",
+        "both,a cat,food,,,",
+        "nothing,,,x,,",
+        "seed,a cat,,,1.5,",
+        "frames,a cat,,,,0",
+        '"formula","=cmd|calc",,,,',
+        "segment,a cat,,@SUM(A1),,",
+        "twice,a cat,,,,",
+        "twice,a dog,,,,",
+        f"long,{'x' * 2001},,,,",
+        "control,a\x07cat,,,,",
+        "../escape,a cat,,,,",
+    ]
+    rows, bad = read_requests(table("request_id,prompt,label,segment,seed,frames\n" + "\n".join(cells) + "\n"))
+    assert [row.request_id for row in rows] == ["good", "good-2"]
+    assert [row.line for row in bad] == list(range(3, 16))
+    found = {row.request_id: " ".join(row.problems) for row in bad}
+    for request_id, words in {
+        "two words": "letters, digits",
+        "both": "not both",
+        "nothing": "by prompt or by label",
+        "seed": "a seed is a whole number",
+        "frames": "from 1",
+        "formula": "formula of a spreadsheet",
+        "segment": "formula of a spreadsheet",
+        "twice": "stands twice",
+        "long": "2,000 characters",
+        "control": "control characters",
+        "../escape": "letters, digits",
+    }.items():
+        assert words in found[request_id]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", "lacks the column request_id"),
+        ("request_id,prompt\n", "holds no requests"),
+        ("request_id,prompt,colour\na,b,c\n", "column 'colour' that is not known"),
+        ("request_id,prompt,prompt\na,b,c\n", "two columns 'prompt'"),
+        ("request_id,segment\na,b\n", "lacks the column request_id, or both prompt and label"),
+        ("request_id,prompt\na,b,c\n", "row 1 has 3 cells, the heading 2"),
+        ('request_id,prompt\na,"b\n', "is no CSV"),
+        (b"request_id,prompt\na,\xff\n", "is not UTF-8"),
+        ("request_id,prompt\n" + "a,b\n" * (MAX_ROWS + 1), "more than 10,000 rows"),
+        (b"x" * ((16 << 20) + 1), "more than 16 MiB"),
+    ],
+    ids=["empty", "no-rows", "unknown", "twice", "missing", "ragged", "quote", "latin-1", "long", "huge"],
+)
+def test_what_is_no_table_is_one_line(table, content, words):
+    with pytest.raises(BadDataError, match=words) as caught:
+        read_requests(table(content))
+    assert "\n" not in caught.value.diagnosis
