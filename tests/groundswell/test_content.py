@@ -189,6 +189,34 @@ def test_the_help_and_audit_commands_import_none_of_it(made: Published) -> None:
         assert told.stderr.strip().splitlines()[-1] == "[]", arguments
 
 
+def test_its_keys_are_listed_rotated_and_revoked_like_the_others(cli: Cli, made: Published) -> None:
+    def keys() -> list[tuple[str, str]]:
+        document = cli("--home", made.home.path, "--json", "key", "list").document
+        return [(key["name"], key["state"]) for key in document["keys"] if key["name"].startswith("content-")]
+
+    assert sorted(keys()) == [("content-credentials", "current"), ("content-root", "current")]
+    assert cli("--home", made.home.path, "key", "rotate", "content-credentials").exit_code == 0
+    assert ("content-credentials", "retired") in keys()
+    document = cli("--home", made.home.path, "--json", "key", "list").document
+    old, root = (
+        next(key["fingerprint"] for key in document["keys"] if (key["name"], key["state"]) == wanted)
+        for wanted in (("content-credentials", "retired"), ("content-root", "current"))
+    )
+    assert cli("--home", made.home.path, "content", "verify", made.path).exit_code == 0
+    assert cli("--home", made.home.path, "key", "revoke", old, "--reason", "a leak").exit_code == 0
+    called = cli("--home", made.home.path, "content", "verify", made.path)
+    assert called.exit_code == 4
+    assert "was revoked on" in called.stderr
+    assert cli("--home", made.home.path, "key", "revoke", root, "--reason", "a leak").exit_code == 3, "the root stays"
+    assert cli("--home", made.home.path, "audit", "verify").exit_code == 0
+
+
+def test_a_key_that_was_never_made_is_not_rotated(cli: Cli, home: Home) -> None:
+    called = cli("--home", home.path, "key", "rotate", "content-credentials")
+    assert called.exit_code == 3
+    assert "has signed no file yet" in called.stderr
+
+
 def test_the_ledgers_entry_says_what_the_table_says(cli: Cli, made: Published) -> None:
     called = cli("--home", made.home.path, "--json", "audit", "log", "--subject", f"media:{made.files[0].sha256}")
     text = json.dumps(called.document)

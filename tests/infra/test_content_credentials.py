@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -38,6 +39,7 @@ from infra.platform_keys import key_history
 from infra.settings import Settings
 from infra.tables import assets
 from pipelines.publishing import publish, record_files
+from tests.backups import back_up, restore, settings_of
 from tests.content_world import RUN, VERSION, all_kinds, drawing, encoded, publish_files
 
 
@@ -519,6 +521,21 @@ class TestKeys:
         signer, picture = ContentSigner(keys, producer="x"), encoded(drawing(1), "PNG")
         with pytest.raises(IntegrityError, match="cannot be signed"):
             signer.sign(MediaKind.PNG, picture, ANY, title="x")
+
+
+def test_a_backup_brings_the_keys_and_what_was_signed_by_them(home_template, tmp_path):
+    shutil.copytree(home_template, tmp_path / "home")
+    home = Home.open(settings_of(tmp_path / "home"))
+    made = publish_files(home, tmp_path, {"image.png": encoded(drawing(1), "PNG")})
+    rotate_content_key(home, actor=first_identity(home.database))
+    back_up(home, tmp_path / "backup.tar.gz", with_private_keys=True)
+    restored = settings_of(tmp_path / "restored")
+    restore(tmp_path / "backup.tar.gz", restored)
+    again = Home.open(restored)
+    assert outcomes(made.path, again)[1].ok
+    assert signing_keys(again) == signing_keys(home)
+    home.database.close()
+    again.database.close()
 
 
 def test_a_root_from_outside_needs_no_home(made):

@@ -126,6 +126,12 @@ def test_the_file_alone_is_enough_to_find_where_it_came_from(generated: Generate
     assert tree_digest(manifest.parent) in Path(called.document["file"]).read_text()
 
 
+def test_a_report_shows_the_picture_where_only_its_digest_is_given(generated: Generated) -> None:
+    called = call(generated.home.path, "--json", "lineage", f"media:{digests(generated.first)[0]}")
+    assert called.exit_code == 0, called.stderr
+    assert "The picture, pixel by pixel" in Path(called.document["file"]).read_text()
+
+
 def test_the_prompt_is_nowhere_but_where_it_can_be_forgotten(generated: Generated) -> None:
     home = generated.home
     with home.database.read() as connection:
