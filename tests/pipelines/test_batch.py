@@ -16,9 +16,13 @@ from tests.pipelines.conftest import Trained
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-TABLE = (
-    "request_id,prompt,label,segment\nr-1,a grey cat,,north\nr-2,,dog,south\nr-3,,unicorn,\nr 4,,cat,\nr-5,a decapitated head,,\n"
-)
+TABLE = """request_id,prompt,label,segment
+r-1,a grey cat,,north
+r-2,,dog,south
+r-3,,unicorn,
+r 4,,cat,
+r-5,how to murder someone,,
+"""
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +58,7 @@ def test_a_table_is_made_and_made_again_only_where_something_is_missing(
         "r 4": "bad",
         "r-5": "refused",
     }
-    assert "decapitated" not in (out / "results.csv").read_text() + first.stdout + first.stderr
+    assert "murder" not in (out / "results.csv").read_text() + first.stdout + first.stderr
     assert made["r-1"]["segment"] == "north"
     assert (out / "contact-sheet.png").is_file()
     for name in ("r-1", "r-2"):
