@@ -10,7 +10,7 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,13 +107,13 @@ def _times(act: Callable[[], object], repeat: int) -> dict[str, float]:
     }
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Measures, prints a table, and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeat", type=positive, default=20, help="how often each file is signed and verified")
     parser.add_argument("--assets", type=positive, default=100_000, help="files on record that a search by looks compares")
     parser.add_argument("--json", type=Path, default=RESULTS, help="where the results go")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
 
     def body() -> None:
         with tempfile.TemporaryDirectory() as folder:
