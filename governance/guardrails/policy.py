@@ -77,6 +77,11 @@ class ImagesPerHour(_Part):
     per_identity: Annotated[int, Field(ge=1, le=2**53 - 1)] | None = None
     in_all: Annotated[int, Field(ge=1, le=2**53 - 1)] | None = None
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether anything has to be counted, which takes the longer the more was ever made."""
+        return self.per_identity is not None or self.in_all is not None
+
 
 class Limits(_Part):
     """How much may be asked for at once, and within an hour.
