@@ -1,0 +1,170 @@
+"""Finds a watermark again, in media that may have been resized, cropped, turned a little or flipped.
+
+A detector takes the picture off, looks up what the Fourier transform of the rest holds where the key's waves would be for each
+placement (scale, angle, side), and correlates that with the key's phases over all shifts at once: one inverse FFT of a tile.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from model_core.watermark.carriers import TILE, Carriers, draw_carriers
+from model_core.watermark.frames import Frames, check_frames
+from model_core.watermark.masking import Plane, luma_of, take_picture_off
+from model_core.watermark.payload_code import decode_payload, encode_payload
+from model_core.watermark.significance import false_positive_probability, wrong_payload_probability
+from model_core.watermark.spectrum import (
+    Placements,
+    Spectrum,
+    Values,
+    all_placements,
+    frequencies,
+    likely_placements,
+    near_placements,
+)
+
+DETECTION_LEVEL = 1e-3
+"""The false-positive probability under which a mark counts as found."""
+MAX_SIDE = 512
+"""Of a larger picture the middle is looked at, in pixels."""
+MAX_FRAMES = 64
+"""Of a longer clip as many frames are looked at, evenly spaced."""
+_SURE = 1e-9
+_NUM_REFINEMENTS = 8
+_LARGEST_REFINEMENT = 0.05
+_AT_A_TIME = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detection:
+    """What was found in pictures or clips.
+
+    Attributes:
+        score: Correlation with the key's pattern at the best placement, in standard deviations of what chance gives at one.
+        false_positive_probability: How likely media without this key's mark would score so much at any placement.
+        payload: The id of six bytes, None where the mark was not found or bears none that can be read.
+        wrong_payload_probability: How likely noise alone would have given some id that fits as well; 1 without an id.
+        scale: Size of the tile against 96 pixels: in pictures under 128 pixels a side the mark is put in at 0.625.
+        angle_deg: Counter-clockwise turn of the picture, in degrees.
+        flipped: Whether left and right are exchanged.
+    """
+
+    score: float
+    false_positive_probability: float
+    payload: bytes | None
+    wrong_payload_probability: float
+    scale: float
+    angle_deg: float
+    flipped: bool
+
+    @property
+    def detected(self) -> bool:
+        """Whether the mark was found, at one false positive in a thousand."""
+        return self.false_positive_probability < DETECTION_LEVEL
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Match:
+    score: float
+    placement: npt.NDArray[np.float64]
+    shift: tuple[int, int]
+
+
+def detect(frames: Frames, key: bytes) -> Detection:
+    """Looks for a key's watermark in a picture or in the mean of a clip's frames.
+
+    Args:
+        frames: RGB pixels, uint8 [frames height width 3]; a picture is a clip of one frame.
+        key: The secret that marked pixels were marked with.
+
+    Raises:
+        BadDataError: Frames or key are not as described.
+    """
+    check_frames(frames)
+    carriers = draw_carriers(key)
+    rest = _rest_of(frames)
+    spectrum, length = Spectrum(rest), max(rest.shape)
+    likely, others = likely_placements(), all_placements(length)
+    num_placements = num_placements_of(length)
+    best = _search(spectrum, carriers, likely)
+    if false_positive_probability(best.score, num_placements) > _SURE:
+        best = max(best, _search(spectrum, carriers, others), key=lambda match: match.score)
+    step = min(2.0 * float(best.placement[0]) / length, _LARGEST_REFINEMENT)
+    for _ in range(_NUM_REFINEMENTS):
+        near = _search(spectrum, carriers, near_placements(best.placement, step))
+        if near.score > best.score:
+            best = near
+        else:
+            step /= 2
+    return _read(spectrum, carriers, best, num_placements)
+
+
+def num_placements_of(length: int) -> int:
+    """Returns how many placements are tried at most in media whose longer side has `length` pixels."""
+    side = min(length, MAX_SIDE)
+    return len(likely_placements()) + len(all_placements(side)) + 9 * _NUM_REFINEMENTS
+
+
+def _rest_of(frames: Frames) -> Plane:
+    """Returns what is left of the middle of the frames without the picture, averaged over them, float32 [height width]."""
+    top, left = (max(0, (size - MAX_SIDE) // 2) for size in frames.shape[1:3])
+    chosen = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), MAX_FRAMES)).round().astype(np.int64))
+    middle = (slice(top, top + MAX_SIDE), slice(left, left + MAX_SIDE))
+    total = sum(take_picture_off(luma_of(frames[at][middle])) for at in chosen)
+    return np.asarray(total / np.float32(len(chosen)), dtype=np.float32)
+
+
+def _search(spectrum: Spectrum, carriers: Carriers, placements: Placements) -> _Match:
+    """Returns the placement and the shift with the highest score."""
+    found = []
+    for start in range(0, len(placements), _AT_A_TIME):
+        some = placements[start : start + _AT_A_TIME]
+        scores = _scores(spectrum.sample(frequencies(some, carriers.index)), carriers)
+        at, down, across = np.unravel_index(int(scores.argmax()), scores.shape)
+        found.append(_Match(score=float(scores[at, down, across]), placement=some[at], shift=(int(down), int(across))))
+    return max(found, key=lambda match: match.score)
+
+
+def _scores(values: Values, carriers: Carriers) -> npt.NDArray[np.float32]:
+    """Returns the score at each shift by whole pixels of the tile, float32 [placements TILE TILE]."""
+    level = _level(values)
+    grid = np.zeros((len(values), TILE, TILE), dtype=np.complex64)
+    grid[:, carriers.index[:, 0], carriers.index[:, 1]] = level * np.exp(-1j * carriers.phase)
+    return np.asarray(np.fft.ifft2(grid, norm="forward").real / _deviation(level)[:, None, None])
+
+
+def _level(values: Values) -> Values:
+    """Returns values of half their loudness: carriers that the picture drowns count less beside others, yet noise not as much."""
+    size = np.abs(values)
+    return np.asarray(values / np.sqrt(np.maximum(size, 1e-12)))
+
+
+def _deviation(values: Values) -> npt.NDArray[np.float64]:
+    """Returns the standard deviation of ``sum |values| cos(phase)`` for uniform phases, float64 [...]."""
+    return np.asarray(np.maximum(np.sqrt(np.sum(np.abs(values) ** 2, axis=-1) / 2), 1e-12))
+
+
+def _read(spectrum: Spectrum, carriers: Carriers, match: _Match, num_placements: int) -> Detection:
+    """Returns what a mark at a placement says, its shift found to a quarter of a pixel."""
+    level = _level(spectrum.compute(frequencies(match.placement[None], carriers.index)[0]))
+    parts = np.arange(-0.75, 0.76, 0.25)
+    shifts = np.stack(np.meshgrid(match.shift[0] + parts, match.shift[1] + parts, indexing="ij"), axis=-1).reshape(-1, 2)
+    turned = level * np.exp(2j * np.pi / TILE * (shifts @ carriers.index.T) - 1j * carriers.phase)
+    received = turned[turned.real.sum(axis=1).argmax()] / _deviation(level)
+    score = max(match.score, float(received.real.sum()))
+    probability = false_positive_probability(score, num_placements)
+    payload = decode_payload(received.imag) if probability < DETECTION_LEVEL else None
+    wrong = 1.0
+    if payload is not None:
+        wrong = wrong_payload_probability(float(received.imag @ encode_payload(payload, len(received))))
+    scale, angle, side = (float(value) for value in match.placement)
+    return Detection(
+        score=score,
+        false_positive_probability=probability,
+        payload=payload,
+        wrong_payload_probability=wrong,
+        scale=scale,
+        angle_deg=float(np.degrees(angle)),
+        flipped=side < 0,
+    )
