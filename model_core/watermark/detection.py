@@ -66,7 +66,13 @@ class Detection:
 
 @dataclass(frozen=True, kw_only=True)
 class _Match:
+    """The best shift at one placement: its score, and the correlation of which that is the quotient by what chance gives.
+
+    The score finds a mark; where it is clear it hardly changes with the placement any more, and the correlation finds the peak.
+    """
+
     score: float
+    correlation: float
     placement: npt.NDArray[np.float64]
     shift: tuple[int, int]
 
@@ -87,13 +93,13 @@ def detect(frames: Frames, key: bytes) -> Detection:
     spectrum, length = Spectrum(rest), max(rest.shape)
     likely, others = likely_placements(), all_placements(length)
     num_placements = num_placements_of(length)
-    best = _search(spectrum, carriers, likely)
+    best = max(_match(spectrum, carriers, likely), key=lambda match: match.score)
     if false_positive_probability(best.score, num_placements) > _SURE:
-        best = max(best, _search(spectrum, carriers, others), key=lambda match: match.score)
+        best = max([best, *_match(spectrum, carriers, others)], key=lambda match: match.score)
     step = min(2.0 * float(best.placement[0]) / length, _LARGEST_REFINEMENT)
     for _ in range(_NUM_REFINEMENTS):
-        near = _search(spectrum, carriers, near_placements(best.placement, step))
-        if near.score > best.score:
+        near = max(_match(spectrum, carriers, near_placements(best.placement, step)), key=lambda match: match.correlation)
+        if near.correlation > best.correlation:
             best = near
         else:
             step /= 2
@@ -115,23 +121,23 @@ def _rest_of(frames: Frames) -> Plane:
     return np.asarray(total / np.float32(len(chosen)), dtype=np.float32)
 
 
-def _search(spectrum: Spectrum, carriers: Carriers, placements: Placements) -> _Match:
-    """Returns the placement and the shift with the highest score."""
+def _match(spectrum: Spectrum, carriers: Carriers, placements: Placements) -> list[_Match]:
+    """Correlates with the key's phases, at each placement over all shifts by whole pixels of the tile."""
     found = []
     for start in range(0, len(placements), _AT_A_TIME):
         some = placements[start : start + _AT_A_TIME]
-        scores = _scores(spectrum.sample(frequencies(some, carriers.index)), carriers)
-        at, down, across = np.unravel_index(int(scores.argmax()), scores.shape)
-        found.append(_Match(score=float(scores[at, down, across]), placement=some[at], shift=(int(down), int(across))))
-    return max(found, key=lambda match: match.score)
-
-
-def _scores(values: Values, carriers: Carriers) -> npt.NDArray[np.float32]:
-    """Returns the score at each shift by whole pixels of the tile, float32 [placements TILE TILE]."""
-    level = _level(values)
-    grid = np.zeros((len(values), TILE, TILE), dtype=np.complex64)
-    grid[:, carriers.index[:, 0], carriers.index[:, 1]] = level * np.exp(-1j * carriers.phase)
-    return np.asarray(np.fft.ifft2(grid, norm="forward").real / _deviation(level)[:, None, None])
+        level = _level(spectrum.sample(frequencies(some, carriers.index)))
+        grid = np.zeros((len(some), TILE, TILE), dtype=np.complex64)
+        grid[:, carriers.index[:, 0], carriers.index[:, 1]] = level * np.exp(-1j * carriers.phase)
+        correlations = np.fft.ifft2(grid, norm="forward").real.reshape(len(some), -1)
+        shifts, deviations = correlations.argmax(axis=1), _deviation(level)
+        for placement, shift, deviation, surface in zip(some, shifts, deviations, correlations, strict=True):
+            correlation = float(surface[shift])
+            down, across = divmod(int(shift), TILE)
+            found.append(
+                _Match(score=correlation / float(deviation), correlation=correlation, placement=placement, shift=(down, across))
+            )
+    return found
 
 
 def _level(values: Values) -> Values:
