@@ -127,9 +127,7 @@ def _match(spectrum: Spectrum, carriers: Carriers, placements: Placements) -> li
     for start in range(0, len(placements), _AT_A_TIME):
         some = placements[start : start + _AT_A_TIME]
         level = _level(spectrum.sample(frequencies(some, carriers.index)))
-        grid = np.zeros((len(some), TILE, TILE), dtype=np.complex64)
-        grid[:, carriers.index[:, 0], carriers.index[:, 1]] = level * np.exp(-1j * carriers.phase)
-        correlations = np.fft.ifft2(grid, norm="forward").real.reshape(len(some), -1)
+        correlations = _correlate(level * np.exp(-1j * carriers.phase), carriers).reshape(len(some), -1)
         shifts, deviations = correlations.argmax(axis=1), _deviation(level)
         for placement, shift, deviation, surface in zip(some, shifts, deviations, correlations, strict=True):
             correlation = float(surface[shift])
@@ -138,6 +136,17 @@ def _match(spectrum: Spectrum, carriers: Carriers, placements: Placements) -> li
                 _Match(score=correlation / float(deviation), correlation=correlation, placement=placement, shift=(down, across))
             )
     return found
+
+
+def _correlate(values: Values, carriers: Carriers) -> npt.NDArray[np.float32]:
+    """Returns ``sum Re(value exp(2 pi i index . shift / TILE))`` at each shift, float32 [placements TILE TILE]."""
+    down, across = carriers.index.T
+    rows = np.zeros((len(values), int(down.max()) + 1, TILE), dtype=np.complex64)
+    rows[:, down, across] = values
+    # A transform to real numbers counts every wave but those of row 0 with its opposite one.
+    rows[:, 0] *= 2
+    waves = np.fft.ifft(rows, axis=2, norm="forward")
+    return np.asarray(np.fft.irfft(waves, n=TILE, axis=1, norm="forward") / 2)
 
 
 def _level(values: Values) -> Values:

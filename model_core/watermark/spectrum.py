@@ -18,8 +18,8 @@ _BEFORE_SEARCH = (1.0, SMALL_TILE / TILE, 0.75, 0.5, 0.25)
 
 Placements = npt.NDArray[np.float64]
 """Scale, counter-clockwise angle in radians, and -1 where left and right are exchanged, else 1: float64 [placements 3]."""
-Values = npt.NDArray[np.complex128]
-"""What lies at each carrier's frequency, complex [placements carriers]."""
+Values = npt.NDArray[np.complex64]
+"""What lies at each carrier's frequency, complex64 [placements carriers]."""
 
 
 def likely_placements() -> Placements:
@@ -71,18 +71,20 @@ class Spectrum:
         self._size = max(64, 1 << int(np.ceil(np.log2(2 * max(plane.shape)))))
         padded = np.zeros((self._size, self._size), dtype=np.float32)
         padded[: plane.shape[0], : plane.shape[1]] = plane
-        self._values = np.fft.fft2(np.roll(padded, (-self._middle[0], -self._middle[1]), axis=(0, 1)))
+        shifted = np.roll(padded, (-self._middle[0], -self._middle[1]), axis=(0, 1))
+        self._values = np.fft.fft2(shifted).astype(np.complex64).ravel()
 
     def sample(self, frequency: npt.NDArray[np.float64]) -> Values:
         """Returns the transform at any frequencies [... 2], interpolated; 0 at those that the picture is too small for."""
         at = frequency * self._size
         low = np.floor(at).astype(np.int64)
-        part = at - low
-        found = np.zeros(low.shape[:-1], dtype=np.complex128)
+        part = (at - low).astype(np.float32)
+        found = np.zeros(low.shape[:-1], dtype=np.complex64)
         for down in (0, 1):
+            row = (low[..., 0] + down) % self._size * self._size
             for across in (0, 1):
                 weight = np.abs(1 - down - part[..., 0]) * np.abs(1 - across - part[..., 1])
-                found += weight * self._values[(low[..., 0] + down) % self._size, (low[..., 1] + across) % self._size]
+                found += weight * self._values[row + (low[..., 1] + across) % self._size]
         return np.where(_representable(frequency), found, 0)
 
     def compute(self, frequency: npt.NDArray[np.float64]) -> Values:
@@ -91,7 +93,7 @@ class Spectrum:
         down = np.exp(-2j * np.pi * np.outer(frequency[:, 0], np.arange(height) - self._middle[0])).astype(np.complex64)
         across = np.exp(-2j * np.pi * np.outer(frequency[:, 1], np.arange(width) - self._middle[1])).astype(np.complex64)
         found = np.sum((down @ self._plane.astype(np.complex64)) * across, axis=1)
-        return np.where(_representable(frequency), found, 0).astype(np.complex128)
+        return np.where(_representable(frequency), found, 0)
 
 
 def _representable(frequency: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
