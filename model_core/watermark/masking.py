@@ -6,16 +6,15 @@ The luma of a frame is float32 [height width], 0 to 255.
 import numpy as np
 import numpy.typing as npt
 
-FLAT_STRENGTH = 2.2
+FLAT_STRENGTH = 2.0
 """Standard deviation of the mark where the picture is flat, in grey levels."""
-TEXTURE_SHARE = 0.06
-"""How much of the luma's standard deviation in its neighbourhood the mark may have in addition."""
+TEXTURE_SHARE = 0.5
+"""How much of the standard deviation of the texture the mark may have in addition."""
 MAX_STRENGTH = 5.0
 TOLERANCE = 24.0
 """Neighbours that differ by this many grey levels or more are of another part of the picture."""
 
-_ACTIVITY_RADIUS = 6
-_BLEND_RADIUS = 2
+_TEXTURE_RADIUS = 4
 _REACH, _STRIDE = 3, 2
 _NOISE_RADIUS = 8
 _NOISE_FLOOR = 1.5
@@ -33,24 +32,22 @@ def luma_of(frame: npt.NDArray[np.uint8]) -> Plane:
 def strength_at(luma: Plane) -> Plane:
     """Returns the standard deviation that the mark is given at each pixel, in grey levels.
 
-    It grows with the local standard deviation of the luma, for texture hides noise (noise visibility function: Voloshynovskiy
-    et al. 1999, "A stochastic approach to content adaptive digital image watermarking"). Where the luma is next to black or
-    white only one half of a wave has room; that half is made stronger by the square root of two, which keeps the power.
+    It grows with the texture, which hides noise (noise visibility function: Voloshynovskiy et al. 1999, "A stochastic approach to
+    content adaptive digital image watermarking"), but not with edges, beside which noise is seen. Where the luma is next to black
+    or white only one half of a wave has room; that half is made stronger by the square root of two, which keeps the power.
     """
-    mean = box_mean(luma, _ACTIVITY_RADIUS)
-    variance = box_mean(luma * luma, _ACTIVITY_RADIUS) - mean * mean
-    activity = box_mean(np.sqrt(np.maximum(variance, 0)), _BLEND_RADIUS)
-    strength = np.minimum(FLAT_STRENGTH + TEXTURE_SHARE * activity, MAX_STRENGTH)
+    noise = noise_of(luma)
+    texture = np.sqrt(box_mean(noise * noise, _TEXTURE_RADIUS))
+    strength = np.minimum(FLAT_STRENGTH + TEXTURE_SHARE * texture, MAX_STRENGTH)
     no_room = (luma > 255 - strength) | (luma < strength)
     return np.asarray(np.where(no_room, strength * _ONE_SIDED, strength), dtype=np.float32)
 
 
-def take_picture_off(luma: Plane) -> Plane:
-    """Returns an estimate of the noise in a frame, divided by its local standard deviation.
+def noise_of(luma: Plane) -> Plane:
+    """Returns how far each pixel lies from those of its neighbours that are alike, times the share of such neighbours.
 
-    The noise is the mean difference to the neighbours that are alike: the residual of a sigma filter (Lee 1983, "Digital image
-    smoothing and the sigma filter"), times the share of such neighbours. Edges, at which nothing is alike, leave nothing
-    behind; they are what drowns a mark in the residual of a linear filter.
+    This is the residual of a sigma filter (Lee 1983, "Digital image smoothing and the sigma filter"). Edges, at which nothing is
+    alike, leave nothing behind; in the residual of a linear filter they drown a mark.
     """
     height, width = luma.shape
     noise = np.zeros_like(luma)
@@ -69,7 +66,12 @@ def take_picture_off(luma: Plane) -> Plane:
         difference *= np.abs(difference) < TOLERANCE
         noise[here] += difference
         noise[there] -= difference
-    noise /= 2 * len(taps)
+    return np.asarray(noise / np.float32(2 * len(taps)))
+
+
+def take_picture_off(luma: Plane) -> Plane:
+    """Returns a frame's noise divided by its local standard deviation, so that textured parts do not outweigh flat ones."""
+    noise = noise_of(luma)
     return np.asarray(noise / (np.sqrt(box_mean(noise * noise, _NOISE_RADIUS)) + np.float32(_NOISE_FLOOR)))
 
 
