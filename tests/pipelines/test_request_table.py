@@ -35,7 +35,7 @@ def test_a_byte_order_mark_quotes_and_empty_cells_are_read(table):
 def test_every_bad_row_is_named_and_the_rest_can_go_on(table):
     cells = [
         "good,a cat,,,,",
-        "good-2,,food,,9007199254740991,16".replace("9007199254740991", "900719925474099"),
+        "good-2,,food,,900719925474099,16",
         "two words,a cat,,,,",
         ",a cat,,,,",
         "both,a cat,food,,,",
