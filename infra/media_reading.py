@@ -126,6 +126,7 @@ def read_pixels(kind: MediaKind, data: bytes, *, name: object = "the file") -> P
         TypeError,
         AttributeError,
         AssertionError,
+        RuntimeError,
     ) as error:  # decoders of damaged files raise what they like
         raise BadRecordError(f"{name} is no whole {kind.name}: {error!s:.200}", hint=_HINT) from error
 
@@ -207,6 +208,14 @@ def _frames(image: Any) -> Iterator["Image"]:
 
 def _clip_pixels(data: bytes) -> Pixels:
     import av
+
+    try:
+        return _decoded(av, data)
+    except av.FFmpegError as error:  # some are no errors of the system
+        raise ValueError(str(error)) from error
+
+
+def _decoded(av: Any, data: bytes) -> Pixels:
     from PIL import Image
 
     seen = _Seen()

@@ -295,6 +295,26 @@ class TestBadInput:
         with pytest.raises(BadRecordError):
             verify_content(tmp_path / "y.png", home=made.home)
 
+    def test_bytes_changed_at_random_are_refused_or_judged_and_never_attributed_by_them(self, made, tmp_path):
+        rng = np.random.default_rng(3)
+        for _ in range(150):
+            file = made.files[rng.integers(len(made.files))]
+            data = bytearray(file.path.read_bytes())
+            for _ in range(rng.choice([1, 3, 20])):
+                at = int(rng.integers(len(data)))
+                which = rng.integers(3)
+                if which == 0:
+                    data[at] ^= int(rng.integers(1, 256))
+                elif which == 1:
+                    data[at : at + 4] = b"\xff\xff\xff\xff"
+                else:
+                    del data[at : at + int(rng.integers(1, 100))]
+            try:
+                verdict = outcomes(written(tmp_path / file.path.name, bytes(data)), made.home)[1]
+            except BadRecordError:
+                continue
+            assert not verdict.ok or verdict.proven_by == ("pixels",) or bytes(data) == file.path.read_bytes()
+
     def test_what_is_no_regular_file(self, made, tmp_path):
         link = tmp_path / "link.png"
         link.symlink_to(made.path)
