@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.command import machine, positive, run_command, write_json
+from benchmarks.command import machine, positive, read_json, run_command, write_json
 from benchmarks.watermark_attacks import OTHERS, REQUIRED
 from benchmarks.watermark_media import graphics, moving_graphics, photographs, unmarked, videos
 from benchmarks.watermark_report import render
@@ -145,15 +145,17 @@ def main() -> None:
     parser.add_argument("--media", type=Path, help="a folder with more photographs and mp4 files, at any depth")
     parser.add_argument("--count", type=positive, default=16, help="media of each kind and size")
     parser.add_argument("--unmarked", type=positive, default=2000, help="media that nobody marked")
+    parser.add_argument("--only", choices=["marked", "unmarked"], help="measure this alone, beside what an earlier call wrote")
     parser.add_argument("--json", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    document: dict[str, Any] = {"machine": machine(), "level": DETECTION_LEVEL, "required": list(REQUIRED), "cases": {}}
-    for case in cases(options.media):
+    document = read_json(options.json) if options.only else {"cases": {}}
+    document |= {"machine": machine(), "level": DETECTION_LEVEL}
+    for case in cases(options.media) if options.only != "unmarked" else []:
         document["cases"][case.name] = measure_case(case, options.count)
         print(f"{case.name}: measured", flush=True)
-        write_json(options.json, document)
-    document["unmarked"] = measure_false_positives(options.unmarked, options.media)
+    if options.only != "marked":
+        document["unmarked"] = measure_false_positives(options.unmarked, options.media)
     write_json(options.json, document)
     print(render(document))
 

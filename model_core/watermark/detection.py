@@ -32,7 +32,8 @@ MAX_FRAMES = 64
 """Of a longer clip as many frames are looked at, evenly spaced."""
 _SURE = 1e-9
 _NUM_REFINEMENTS = 8
-_LARGEST_REFINEMENT = 0.05
+_FIRST_STEP = 2.0
+"""How far the first step of a refinement moves the pixels at a picture's border, in pixels as marked, twice over."""
 _AT_A_TIME = 64
 
 
@@ -89,27 +90,19 @@ def detect(frames: Frames, key: bytes) -> Detection:
     """
     check_frames(frames)
     carriers = draw_carriers(key)
-    rest = _rest_of(frames)
-    spectrum, length = Spectrum(rest), max(rest.shape)
-    likely, others = likely_placements(), all_placements(length)
-    num_placements = num_placements_of(length)
-    best = max(_match(spectrum, carriers, likely), key=lambda match: match.score)
+    spectrum = Spectrum(_rest_of(frames))
+    num_placements = num_placements_of(spectrum.length)
+    best = max(_match(spectrum, carriers, likely_placements()), key=lambda match: match.score)
     if false_positive_probability(best.score, num_placements) > _SURE:
-        best = max([best, *_match(spectrum, carriers, others)], key=lambda match: match.score)
-    step = min(2.0 * float(best.placement[0]) / length, _LARGEST_REFINEMENT)
-    for _ in range(_NUM_REFINEMENTS):
-        near = max(_match(spectrum, carriers, near_placements(best.placement, step)), key=lambda match: match.correlation)
-        if near.correlation > best.correlation:
-            best = near
-        else:
-            step /= 2
-    return _read(spectrum, carriers, best, num_placements)
+        others = _match(spectrum, carriers, all_placements(spectrum.length))
+        best = max([best, *others], key=lambda match: match.score)
+    return _read(spectrum, carriers, best, false_positive_probability(best.score, num_placements))
 
 
 def num_placements_of(length: int) -> int:
     """Returns how many placements are tried at most in media whose longer side has `length` pixels."""
     side = min(length, MAX_SIDE)
-    return len(likely_placements()) + len(all_placements(side)) + 9 * _NUM_REFINEMENTS
+    return len(likely_placements()) + len(all_placements(side))
 
 
 def _rest_of(frames: Frames) -> Plane:
@@ -160,22 +153,39 @@ def _deviation(values: Values) -> npt.NDArray[np.float64]:
     return np.asarray(np.maximum(np.sqrt(np.sum(np.abs(values) ** 2, axis=-1) / 2), 1e-12))
 
 
-def _read(spectrum: Spectrum, carriers: Carriers, match: _Match, num_placements: int) -> Detection:
-    """Returns what a mark at a placement says, its shift found to a quarter of a pixel."""
-    level = _level(spectrum.compute(frequencies(match.placement[None], carriers.index)[0]))
-    parts = np.arange(-0.75, 0.76, 0.25)
-    shifts = np.stack(np.meshgrid(match.shift[0] + parts, match.shift[1] + parts, indexing="ij"), axis=-1).reshape(-1, 2)
-    turned = level * np.exp(2j * np.pi / TILE * (shifts @ carriers.index.T) - 1j * carriers.phase)
-    received = turned[turned.real.sum(axis=1).argmax()] / _deviation(level)
-    score = max(match.score, float(received.real.sum()))
-    probability = false_positive_probability(score, num_placements)
-    payload = decode_payload(received.imag) if probability < DETECTION_LEVEL else None
-    wrong = 1.0
-    if payload is not None:
-        wrong = wrong_payload_probability(float(received.imag @ encode_payload(payload, len(received))))
-    scale, angle, side = (float(value) for value in match.placement)
+def _refine(spectrum: Spectrum, carriers: Carriers, match: _Match) -> _Match:
+    """Returns a match nearby with the highest correlation: climbs in scale and angle, by ever smaller steps."""
+    step = _FIRST_STEP * float(match.placement[0]) / spectrum.length
+    for _ in range(_NUM_REFINEMENTS):
+        near = max(_match(spectrum, carriers, near_placements(match.placement, step)), key=lambda found: found.correlation)
+        if near.correlation > match.correlation:
+            match = near
+        else:
+            step /= 2
+    return match
+
+
+def _read(spectrum: Spectrum, carriers: Carriers, match: _Match, probability: float) -> Detection:
+    """Returns what a mark near a match says.
+
+    Where it lies is refined for its id alone, the shift to a quarter of a pixel: the score and its probability stay those of
+    the placements and shifts that were fixed before the picture was seen.
+    """
+    placement, payload, wrong = match.placement, None, 1.0
+    if probability < DETECTION_LEVEL:
+        refined = _refine(spectrum, carriers, match)
+        placement = refined.placement
+        level = _level(spectrum.compute(frequencies(placement[None], carriers.index)[0]))
+        parts = np.arange(-0.75, 0.76, 0.25)
+        shifts = np.stack(np.meshgrid(refined.shift[0] + parts, refined.shift[1] + parts), axis=-1).reshape(-1, 2)
+        turned = level * np.exp(2j * np.pi / TILE * (shifts @ carriers.index.T) - 1j * carriers.phase)
+        received = turned[turned.real.sum(axis=1).argmax()].imag / _deviation(level)
+        payload = decode_payload(received)
+        if payload is not None:
+            wrong = wrong_payload_probability(float(received @ encode_payload(payload, len(received))))
+    scale, angle, side = (float(value) for value in placement)
     return Detection(
-        score=score,
+        score=match.score,
         false_positive_probability=probability,
         payload=payload,
         wrong_payload_probability=wrong,

@@ -3,9 +3,10 @@
 To who does not know the key, its phases are uniform and independent, whatever the picture is. For a picture fixed and the key
 drawn, the score at one placement and shift is a weighted sum of cosines of uniform angles over its standard deviation: mean 0,
 variance 1, and ``P(score >= z) <= exp(-z^2 / 2)`` for any picture, as ``I_0(t) <= exp(t^2 / 4)`` (Chernoff). With hundreds of
-waves it is a Gaussian to the precision that matters, and the largest of all scores that were looked at is bounded by their number
-(Bonferroni); they overlap, so that the true rate is lower. No model of pictures has a part in this, so none can be wrong. What is
-asked for is a key that had no part in making the picture.
+waves it is a Gaussian to the precision that matters, and the largest of the scores at placements and shifts that were fixed
+beforehand is bounded by their number (Bonferroni); they overlap, so that the true rate is lower. A maximum that is climbed to has
+no such number, so nothing is climbed for the score. No model of pictures has a part in this, so none can be wrong. What is asked
+for is a key that had no part in making the picture.
 """
 
 import math

@@ -65,10 +65,11 @@ class Spectrum:
     """The Fourier transform of a picture [height width] about its middle, where a crop or a turn changes it least."""
 
     def __init__(self, plane: Plane) -> None:
+        self.length = max(plane.shape)
         self._plane = plane
         self._middle = (plane.shape[0] // 2, plane.shape[1] // 2)
         # Twice the picture's size, so that between two values of the transform lies nothing that they do not tell.
-        self._size = max(64, 1 << int(np.ceil(np.log2(2 * max(plane.shape)))))
+        self._size = max(64, 1 << int(np.ceil(np.log2(2 * self.length))))
         padded = np.zeros((self._size, self._size), dtype=np.float32)
         padded[: plane.shape[0], : plane.shape[1]] = plane
         shifted = np.roll(padded, (-self._middle[0], -self._middle[1]), axis=(0, 1))

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
+from model_core.watermark import detect
 from model_core.watermark.significance import false_positive_probability, score_threshold, wrong_payload_probability
+from tests.model_core.watermark.pictures import photographs
 
 
 def test_a_threshold_has_the_probability_it_is_for() -> None:
@@ -23,3 +25,9 @@ def test_scores_of_random_keys_have_no_heavier_tails_than_a_gaussian() -> None:
     scores = cosines @ loudness / np.sqrt(np.sum(loudness**2) / 2)
     assert scores.std() == pytest.approx(1, abs=0.02)
     assert np.mean(scores > 3) < 0.00135 * 1.5
+
+
+def test_false_positives_are_no_more_than_told() -> None:
+    generator, (picture,) = np.random.default_rng(0), photographs(64, 1)
+    told = [detect(picture, generator.bytes(32)).false_positive_probability for _ in range(100)]
+    assert np.mean(np.array(told) < 0.2) <= 0.2 + 2.5 * np.sqrt(0.2 * 0.8 / 100)
