@@ -105,7 +105,7 @@ def test_no_command_is_answered_with_the_help(cli: Cli) -> None:
         ),
         (
             ["generate", "m/1", "--out", "x"],
-            "name what to make: either --prompt TEXT or --label NAME",
+            "name what to make: one of --prompt TEXT, --label NAME and --requests FILE",
             "see `groundswell generate --help`",
         ),
         (
