@@ -66,12 +66,17 @@ def _alone(folder, latents, *, training=None, architecture=None, stop_after=None
     )
 
 
+ROUNDING = 2e-5
+"""Sums in another order differ in the last digits of 32 bits, and AdamW carries that on: 1e-6 after ten steps on one processor,
+more on another. A gradient that is averaged wrongly moves weights by a hundred times as much."""
+
+
 def _assert_same(folder, name, expected):
-    assert _found(folder, name)["losses"] == pytest.approx(expected.losses, abs=1e-6)
+    assert _found(folder, name)["losses"] == pytest.approx(expected.losses, abs=ROUNDING)
     weights = load_file(folder / f"{name}.safetensors")
     assert set(weights) == set(expected.weights)
     for parameter, tensor in expected.weights.items():
-        torch.testing.assert_close(weights[parameter], tensor, rtol=0, atol=1e-6)
+        torch.testing.assert_close(weights[parameter], tensor, rtol=0, atol=ROUNDING)
 
 
 def _assert_loss_of_a_process_is_told(folder):
@@ -104,7 +109,7 @@ def test_two_processes_train_what_one_trains(tmp_path):
     assert _found(tmp_path, "fsdp-plain", rank=1)["num_parameters"] == alone["plain"].num_parameters
     resumed = _alone(tmp_path / "scratch-stopped-0", latents, architecture=NORMALISED)
     assert resumed.resumed_from == 5
-    assert resumed.losses == pytest.approx(alone["plain"].losses, abs=1e-6)
+    assert resumed.losses == pytest.approx(alone["plain"].losses, abs=ROUNDING)
 
 
 @pytest.mark.slow
