@@ -3,11 +3,11 @@
 import io
 from collections.abc import Callable
 
-import av
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
 from model_core.watermark.frames import Frames
+from tests.model_core.watermark.attacks import h264
 
 Attack = Callable[[Frames, np.random.Generator], Frames]
 
@@ -57,19 +57,7 @@ def _noisy(frames: Frames, generator: np.random.Generator) -> Frames:
 
 
 def _h264(crf: int) -> Attack:
-    def encode(frames: Frames, _: np.random.Generator) -> Frames:
-        file = io.BytesIO()
-        with av.open(file, "w", format="mp4") as container:
-            stream = container.add_stream("libx264", rate=16, options={"crf": str(crf), "threads": "1"})
-            stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
-            for frame in frames:
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-            container.mux(stream.encode())
-        file.seek(0)
-        with av.open(file) as container:
-            return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
-
-    return encode
+    return lambda frames, _: h264(frames, crf)
 
 
 REQUIRED: dict[str, Attack] = {

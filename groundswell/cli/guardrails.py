@@ -7,7 +7,8 @@ import click
 
 from groundswell.cli.context import Group, Invocation, pass_invocation
 from groundswell.cli.output import echo_facts, echo_json, echo_table, format_time
-from groundswell.cli.problem import EXIT_BAD_INPUT, EXIT_REFUSED, CommandError, Problem, tell_problem
+from groundswell.cli.policy_files import exit_code_of_examples, read_policy_file, tell_examples
+from groundswell.cli.problem import EXIT_REFUSED, CommandError
 
 if TYPE_CHECKING:
     from governance.guardrails.policy import Guardrails
@@ -80,16 +81,9 @@ def test(invocation: Invocation, file: Path) -> int:
             {"prompt": one.prompt, "ok": one.prompt not in failed, "problem": failed.get(one.prompt)} for one in policy.examples
         ]
         echo_json({"name": policy.name, "digest": policy.digest, "examples": examples})
-    elif policy.examples:
-        rows = [("failed" if one.prompt in failed else "ok", one.prompt, failed.get(one.prompt, "")) for one in policy.examples]
-        echo_table(("", "example", ""), rows, state_column=0)
     else:
-        click.echo("the policy is well formed; it has no examples")
-    if failed:
-        problem = Problem(diagnosis=f"{len(failed)} of {len(policy.examples)} examples do not hold", exit_code=EXIT_BAD_INPUT)
-        tell_problem(problem, as_json=False)
-        return EXIT_BAD_INPUT
-    return 0
+        tell_examples([one.prompt for one in policy.examples], failed)
+    return exit_code_of_examples(len(policy.examples), failed)
 
 
 @command.command(
@@ -139,12 +133,7 @@ def check(invocation: Invocation, prompt: str, file: Path | None) -> int:
 def _read(file: Path) -> "Guardrails":
     from governance.guardrails.policy import MAX_BYTES, parse_guardrails
 
-    if file.stat().st_size > MAX_BYTES:
-        raise CommandError(f"{file} is larger than {MAX_BYTES >> 10} KiB", hint="a policy is a few pages of YAML")
-    try:
-        return parse_guardrails(file.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise CommandError(f"{file} is no text") from error
+    return read_policy_file(file, parse_guardrails, max_bytes=MAX_BYTES)
 
 
 def _failed(policy: "Guardrails") -> list[tuple[str, str]]:

@@ -7,7 +7,8 @@ import click
 
 from groundswell.cli.context import Group, Invocation, pass_invocation
 from groundswell.cli.output import echo_facts, echo_json, echo_table, format_time
-from groundswell.cli.problem import EXIT_BAD_INPUT, CommandError, Problem, tell_problem
+from groundswell.cli.policy_files import exit_code_of_examples, read_policy_file, tell_examples
+from groundswell.cli.problem import CommandError
 
 if TYPE_CHECKING:
     from governance.promotion.policy import Policy
@@ -115,27 +116,14 @@ def test(invocation: Invocation, file: Path) -> int:
             }
         )
     else:
-        rows = [("failed" if one.name in failed else "ok", one.name, failed.get(one.name, "")) for one in policy.examples]
-        if rows:
-            echo_table(("", "example", ""), rows, state_column=0)
-        else:
-            click.echo("the policy is well formed; it has no examples")
-    if failed:
-        problem = Problem(diagnosis=f"{len(failed)} of {len(policy.examples)} examples do not hold", exit_code=EXIT_BAD_INPUT)
-        tell_problem(problem, as_json=False)
-        return EXIT_BAD_INPUT
-    return 0
+        tell_examples([one.name for one in policy.examples], failed)
+    return exit_code_of_examples(len(policy.examples), failed)
 
 
 def _read(file: Path) -> "Policy":
     from governance.promotion.policy import MAX_BYTES, parse_policy
 
-    if file.stat().st_size > MAX_BYTES:
-        raise CommandError(f"{file} is larger than {MAX_BYTES >> 10} KiB", hint="a policy is a page of YAML")
-    try:
-        return parse_policy(file.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise CommandError(f"{file} is no text") from error
+    return read_policy_file(file, parse_policy, max_bytes=MAX_BYTES)
 
 
 def _failed(policy: "Policy") -> list[tuple[str, str]]:
