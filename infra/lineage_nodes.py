@@ -21,6 +21,7 @@ _STEPS = {
     "generate_media": "Generate pictures",
     "publish_media": "Hand out pictures",
 }
+_CLIP_SUFFIXES = (".mp4", ".webp", ".gif")
 _TOLD_ELSEWHERE = frozenset({"assertions", "media"})  # in the section about checks of the data, and of each picture
 _KINDS = {
     "dataset": "Dataset",
@@ -73,6 +74,11 @@ def _describe(subject: str, records: Records, *, members: Sequence[str]) -> Node
     return Node(subject=subject, kind=kind, title=title, subtitle=subtitle, facts=tuple(_artifact_facts(subject, records)))
 
 
+def medium_of(file_name: str) -> str:
+    """Returns what a person calls a generated file: a picture, or a clip."""
+    return "clip" if file_name.lower().endswith(_CLIP_SUFFIXES) else "picture"
+
+
 def step_title(subject: str) -> str:
     """Returns what a person calls a step."""
     name = subject.partition("#")[2] or subject.rpartition("/")[2]
@@ -86,7 +92,8 @@ def artifact_title(subject: str, records: Records) -> tuple[str, str]:
         namespace, _, name = digest.partition("#")
         return name, namespace
     if made := records.assets.get(subject):
-        return made[-1]["file_name"], f"picture · {digest[:12]}"
+        name = made[-1]["file_name"]
+        return name, f"{medium_of(name)} · {digest[:12]}"
     if kind == "package" and (versions := records.versions.get(digest)):
         return f"{versions[-1]['name']} version {versions[-1]['version']}", f"package · {digest[:12]}"
     facts = records.artifacts.get(subject, {}).get("facts", {})

@@ -6,7 +6,7 @@ from governance.lineage import LineageGraph
 from governance.lineage_report.model import Phrase
 from governance.promotion.state import Promotion, State
 from governance.withdrawal import items_text
-from infra.lineage_nodes import artifact_title, request_text
+from infra.lineage_nodes import artifact_title, medium_of, request_text
 from infra.lineage_records import Records
 from infra.lineage_sections import data_sources
 from infra.lineage_subjects import digest_of, run_of_step, version_of
@@ -64,7 +64,7 @@ def _told(subject: str, node: str, graph: LineageGraph, records: Records, before
         model = f"package:{asset['root_digest']}"
         actor = records.runs.get(asset["run_id"], {}).get("actor")
         first = [
-            Phrase(text="This picture was made by "),
+            Phrase(text=f"This {medium_of(asset['file_name'])} was made by "),
             Phrase(text=f"{asset['model_name']} version {asset['model_version']}", anchor=model, strong=True),
             Phrase(text=f" on {_day(asset['created'])}, "),
             *_by(records.who(actor) if actor else None),
@@ -187,13 +187,15 @@ def _data_sentence(lead: str, nodes: Sequence[str], records: Records) -> tuple[S
 
 
 def _data_phrases(nodes: Sequence[str], records: Records, *, total: bool = False) -> list[Phrase]:
-    """Returns "642 pictures from OpenMoji (CC-BY-SA-4.0)" for each dataset among some subjects."""
+    """Returns "642 pictures from OpenMoji (CC-BY-SA-4.0)", or clips, for each dataset among some subjects."""
     words: list[Phrase] = []
     for source in data_sources(nodes, records):
         count = source.num_items if total else source.num_train
         words += [Phrase(text=" and ")] if words else []
+        facts = records.artifacts.get(source.subject, {}).get("facts", {})
+        noun = "clips" if facts.get("num_frames", 1) > 1 else "pictures"
         words += [
-            Phrase(text=f"{count:,} pictures" if count is not None else "an unknown number of pictures", strong=True),
+            Phrase(text=f"{count:,} {noun}" if count is not None else f"an unknown number of {noun}", strong=True),
             Phrase(text=" from "),
             Phrase(text=source.name or "a dataset without a recorded name", anchor=source.subject, strong=True),
             Phrase(text=f" ({', '.join(source.licences) or 'licence unknown'})"),

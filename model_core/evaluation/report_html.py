@@ -9,6 +9,10 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 TEMPLATE_NAME = "report.html.jinja"
+_CLIP_SHARES = {
+    "motion_direction": "Clips whose description names one direction: do they go there?",
+    "caption_retrieval": "Does a description find its own clip among others?",
+}
 _PLOT_LEFT, _PLOT_RIGHT = 20.0, 700.0
 
 
@@ -80,6 +84,9 @@ def render_report(document: Mapping[str, Any], *, samples_png: Path, memorisatio
             left=noise,
             right=min(0.0, kid["samples"]["low"], kid["real"]["value"]),
         ),
+        noun="clips" if document.get("clips") else "pictures",
+        clips=document.get("clips"),
+        clip_shares=_clip_shares(document.get("clips") or {}),
         category=category,
         category_rows=_confusion_rows(category) if category else [],
         accuracy_scale=accuracy_scale,
@@ -89,6 +96,16 @@ def render_report(document: Mapping[str, Any], *, samples_png: Path, memorisatio
         samples_uri=_data_uri(samples_png),
         memorisation_uri=_data_uri(memorisation_png),
     )
+
+
+def _clip_shares(clips: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns the figures of clips that are shares, each with its place on a line."""
+    found = [(says, clips[name]) for name, says in _CLIP_SHARES.items() if name in clips]
+    ends = {"left": 0.0, "right": 1.0}
+    return [
+        {**one, "says": says, "scale": scale(one["samples"], worst=one["chance"], best=one["real"], **ends)}
+        for says, one in found
+    ]
 
 
 def _confusion_rows(category: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -132,3 +132,18 @@ def test_scale_runs_from_worst_to_best_whichever_way_figures_grow():
 def test_scale_keeps_what_lies_beyond_on_the_line():
     beyond = scale(interval(5.0), worst=0.0, best=1.0, left=0.0, right=1.0)
     assert beyond.value == beyond.best == beyond.low == beyond.high
+
+
+def test_report_of_clips_says_how_they_move(pictures):
+    share = {"samples": interval(0.33), "real": 0.97, "chance": 0.25, "num_samples": 114}
+    steadiness = {
+        "temporal_consistency": 0.64,
+        "temporal_consistency_real": 0.87,
+        "pixel_flicker": 0.035,
+        "pixel_flicker_real": 0.017,
+    }
+    html = render_report(document() | {"clips": {"motion_direction": share, **steadiness}}, **pictures)
+    assert "How good are the clips?" in html
+    assert all(words in html for words in ("33 % (23 % to 43 %)", "chance 25 %", "real clips 97 %", "0.64", "0.87", "0.035"))
+    assert "find its own clip" not in html  # no such figure was given
+    assert "How good are the pictures?" in render_report(document(), **pictures)
