@@ -9,12 +9,16 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from governance.credentials.claim import Claim
 from infra.content_keys import signing_keys
+from infra.content_verification import verify_content
 from infra.home import Home
 from infra.ledger import sign_checkpoint
 from infra.model_versions import ModelVersion
+from infra.settings import Settings
 from pipelines.publishing import GeneratedFile, publish, record_files
 
+ANY = Claim(run_id="r", position=0, model_name="m", model_version=1, root_digest="a", pixels_sha256="b")
 RUN = "11111111-2222-3333-4444-555555555555"
 VERSION = ModelVersion(
     name="emoji-small",
@@ -111,3 +115,17 @@ def publish_files(
         record_files(uow, version, made, run_id=run_id, condition=uow.commit_to("a red fox"))
     sign_checkpoint(home.database, home.keys)
     return Published(home, made.files)
+
+
+def own_files(tmp_path):
+    """Yields a home of the test's own, which it may harm, with two pictures handed out; for a fixture."""
+    home = Home.open(Settings.load(tmp_path / "home"))
+    pictures = {f"image-{seed}.png": encoded(drawing(seed), "PNG") for seed in (1, 2)}
+    yield publish_files(home, tmp_path, pictures)
+    home.database.close()
+
+
+def outcomes(path, home, **options):
+    """Returns what each check of a file came to, by name, and the verdict."""
+    verdict = verify_content(path, home=home, **options).verdict
+    return {check.name: check.outcome for check in verdict.checks}, verdict
