@@ -26,10 +26,12 @@ _ASSETS = Described(
             "created",
             "pixels_sha256",
             "fingerprint",
+            "watermark_id",
+            "source_sha256",
         },
     ),
 )
-_NOT_SAID: dict[str, Any] = {"pixels_sha256": None, "fingerprint": None}
+_NOT_SAID: dict[str, Any] = dict.fromkeys(("pixels_sha256", "fingerprint", "watermark_id", "source_sha256"))
 """What the row of an entry has that was written before these were kept: a row must not have more than its entry."""
 
 

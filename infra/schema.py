@@ -16,7 +16,7 @@ from infra.database_errors import translated_errors
 from infra.errors import BackendUnavailableError
 from infra.tables import ledger_head, metadata, schema_version
 
-HEAD = "0006"
+HEAD = "0007"
 FIRST = "0001"
 """What a database has whose tables were made before revisions were kept."""
 

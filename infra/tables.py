@@ -148,7 +148,11 @@ assets = Table(
     Column("created", String(32), nullable=False),
     Column("pixels_sha256", String(64)),  # these two are null for what was made before they were kept
     Column("fingerprint", String(160)),
+    Column("watermark_id", String(12)),  # six bytes in hex; null where the pixels bear none
+    Column("source_sha256", String(64)),  # the file that was edited or continued; null for what a model made from nothing
     Index("gs_assets_pixels", "pixels_sha256"),
+    Index("gs_assets_watermark", "watermark_id"),
+    Index("gs_assets_source", "source_sha256"),
 )
 
 # Signed in-toto statements, as DSSE envelopes: the provenance of a run's package, a person's approval.
