@@ -1,7 +1,8 @@
 """What each choice is worth, on Fashion-MNIST: ``python -m benchmarks.ablation --data FOLDER --out FOLDER --seconds 120``.
 
 Every arm is the base recipe with one thing changed, trained for the same wall-clock time (or number of steps) and judged as in
-`benchmarks.quality_time`. Prints a Markdown table and writes JSON. Whatever was done under ``--out`` is not done again.
+`benchmarks.quality_time`; ``--base tuned-epsilon`` asks the same of noise prediction. Prints a Markdown table and writes JSON.
+Whatever was done under ``--out`` is not done again.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from benchmarks.command import chosen, markdown_table, run_command
 from benchmarks.quality_runs import Budget, Recipe
 from benchmarks.quality_time import (
     OURS,
+    TUNED_EPSILON,
     add_budget,
     bounds_line,
     open_workplace,
@@ -25,6 +27,7 @@ from benchmarks.quality_time import (
 )
 
 RESULTS = Path(__file__).parent / "results" / "ablation.json"
+EPSILON_RESULTS = RESULTS.with_name("ablation-epsilon.json")
 BASE_NAME = "base"
 BASE = OURS.changed(BASE_NAME)
 
@@ -74,32 +77,53 @@ ARMS: dict[str, Recipe] = {
     )
 }
 DEFAULT_ARMS = tuple(name for name in ARMS if name != "latents-codec")
+_EPSILON_BASE = TUNED_EPSILON.changed(BASE_NAME)
+EPSILON_ARMS: dict[str, Recipe] = {
+    arm.name: arm
+    for arm in (
+        _EPSILON_BASE,
+        _EPSILON_BASE.changed("rate-1e-3", training={"learning_rate": 1e-3}),
+        _EPSILON_BASE.changed("rate-4e-3", training={"learning_rate": 4e-3}),
+        _EPSILON_BASE.changed("wsd-decay", training={"decay": "wsd", "decay_fraction": 0.3}),
+        _EPSILON_BASE.changed("swiglu-qk-norm", architecture={"mlp": "swiglu", "qk_norm": True}),
+        _EPSILON_BASE.changed("min-snr-5", training={"min_snr_gamma": 5.0}),
+        _EPSILON_BASE.changed("logit-normal-times", training={"time_sampling": "logit_normal"}),
+        _EPSILON_BASE.changed("linear-schedule", training={"noise_schedule": "linear"}),
+        _EPSILON_BASE.changed("sigmoid-schedule", training={"noise_schedule": "sigmoid"}),
+        _EPSILON_BASE.changed("batch-16", training={"batch_size": 16}),
+        _EPSILON_BASE.changed("guidance-3", guidance_scale=3.0),
+    )
+}
+"""The same question asked of noise prediction, so that it is an opponent that was searched for, too."""
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Reads the command line."""
     parser = parser_of("ablation", __doc__)
     add_budget(parser)
+    parser.add_argument("--base", choices=("ours", "tuned-epsilon"), default="ours", help="the recipe that is changed")
     parser.add_argument(
         "--arms",
-        default=",".join(DEFAULT_ARMS),
-        help=f"names with commas, or all: {', '.join(ARMS)}; latents-codec needs --codec",
+        help=f"names with commas; of ours: {', '.join(ARMS)} (latents-codec needs --codec, and is not among the default); "
+        f"of tuned-epsilon: {', '.join(EPSILON_ARMS)}",
     )
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--results", type=Path)
     return parser.parse_args(arguments)
 
 
 def measure(options: argparse.Namespace) -> None:
     """Runs the benchmark."""
-    names = chosen(options.arms, ARMS, what="arm")
+    of_ours = options.base == "ours"
+    arms, default = (ARMS, DEFAULT_ARMS) if of_ours else (EPSILON_ARMS, tuple(EPSILON_ARMS))
+    names = chosen(options.arms or ",".join(default), arms, what="arm")
     names = [BASE_NAME, *(name for name in names if name != BASE_NAME)]  # what the others are compared with
     budget = Budget(seconds=options.seconds, steps=options.steps, num_snapshots=1)
     workplace, judge = open_workplace(options)
-    entries = run_recipes([ARMS[name] for name in names], parse_seeds(options.seeds), budget, options, workplace, judge)
+    entries = run_recipes([arms[name] for name in names], parse_seeds(options.seeds), budget, options, workplace, judge)
     if options.only == "train":
         return
     document = results_document("ablation", entries, options, workplace, judge)
-    write_results(options.results, document)
+    write_results(options.results or (RESULTS if of_ours else EPSILON_RESULTS), document)
     print(table(document))
 
 
