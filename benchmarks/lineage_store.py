@@ -36,7 +36,7 @@ _INSERTS = {
     "artifacts": "INSERT OR IGNORE INTO gs_artifacts (digest, kind, location, facts, created) VALUES (?, ?, '', ?, ?)",
     "versions": "INSERT INTO gs_model_versions (name, version, root_digest, location, run_id, metrics, inputs, created) "
     "VALUES ('m', ?, ?, '', ?, '{}', '{}', ?)",
-    "assets": "INSERT INTO gs_assets VALUES (?, ?, ?, 'm', ?, ?, '0', '', ?, ?, NULL, NULL)",
+    "assets": "INSERT INTO gs_assets VALUES (?, ?, ?, 'm', ?, ?, '0', '', ?, ?, NULL, NULL, NULL, NULL)",
 }
 
 

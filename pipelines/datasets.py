@@ -41,7 +41,7 @@ def ensure_dataset(home: Home, data: DataParams, *, actor: str, run_id: str, pro
         record_dataset(home, given.absolute(), actor=actor, run_id=run_id)
         progress.end("reused", f"dataset {given}")
         return given.absolute()
-    unset = {name for name in ("frames", "fps") if getattr(data, name) is None}  # what pictures never had
+    unset = {name for name in ("frames", "fps", "graphics", "takes") if getattr(data, name) is None}  # what pictures never had
     options = canonical_digest({**data.model_dump(mode="json", exclude=unset), "state": _source_state(data)}, floats=True)[:8]
     with home.database.read() as connection:
         withheld = withdrawn_items(connection)
@@ -61,6 +61,8 @@ def ensure_dataset(home: Home, data: DataParams, *, actor: str, run_id: str, pro
         limit=data.limit,
         frames=data.frames,
         fps=data.fps,
+        graphics=data.graphics,
+        takes=data.takes,
         withheld=withheld,
         progress=progress.update,
     )
@@ -143,7 +145,14 @@ def _source_state(data: DataParams) -> str:
     from model_core.data.rendering import plan_digest
 
     plan = plan_import(
-        data.source, size=data.size, categories=data.categories or None, limit=data.limit, frames=data.frames, fps=data.fps
+        data.source,
+        size=data.size,
+        categories=data.categories or None,
+        limit=data.limit,
+        frames=data.frames,
+        fps=data.fps,
+        graphics=data.graphics,
+        takes=data.takes,
     )
     return plan_digest(plan)
 

@@ -25,6 +25,8 @@ class DataParams(BaseModel):
         limit: At most so many items; all where it is not given.
         frames: Frames of each clip, for a source of clips; its usual number where it is not given.
         fps: Frames a second, for a source of clips; its usual number where it is not given.
+        graphics: Which graphics ``moving-openmoji`` sets in motion, by name; all of the categories where none is named.
+        takes: How many clips it makes of each graphic in each motion; one where it is not given.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,6 +37,8 @@ class DataParams(BaseModel):
     limit: int | None = Field(default=None, ge=1)
     frames: int | None = Field(default=None, ge=2)
     fps: float | None = Field(default=None, gt=0, le=240)
+    graphics: tuple[str, ...] | None = None
+    takes: int | None = Field(default=None, ge=1)
 
 
 class PipelineParams(BaseModel):

@@ -43,6 +43,8 @@ def command() -> None:
 @click.option("--limit", metavar="N", type=click.IntRange(min=1), help="Take at most so many items, spread evenly.")
 @click.option("--frames", metavar="N", type=click.IntRange(min=2), help="Frames of each clip.  [default: the source's own]")
 @click.option("--fps", metavar="X", type=float, help="Frames a second of clips.  [default: the source's own]")
+@click.option("--graphics", metavar="A,B", help="Set only these graphics of moving-openmoji in motion.  [default: all]")
+@click.option("--takes", metavar="N", type=click.IntRange(min=1), help="Clips of each graphic in each motion.  [default: 1]")
 @pass_invocation
 def import_(
     invocation: Invocation,
@@ -53,6 +55,8 @@ def import_(
     limit: int | None,
     frames: int | None,
     fps: float | None,
+    graphics: str | None,
+    takes: int | None,
 ) -> None:
     """Build a dataset from SOURCE and record it in the home.
 
@@ -69,21 +73,26 @@ def import_(
     actor = invocation.actor(home)
     with home.database.read() as connection:
         withheld = withdrawn_items(connection)
-    names = [name.strip() for name in categories.split(",") if name.strip()] if categories else None
     with task_progress("importing") as progress:
         import_dataset(
             source,
             out,
             size=size,
-            categories=names,
+            categories=_names(categories),
             limit=limit,
             frames=frames,
             fps=fps,
+            graphics=_names(graphics),
+            takes=takes,
             withheld=withheld,
             progress=progress,
         )
     record_dataset(home, out.absolute(), actor=actor)
     _tell_dataset(invocation, out, {})
+
+
+def _names(given: str | None) -> list[str] | None:
+    return [name.strip() for name in given.split(",") if name.strip()] if given else None
 
 
 @command.command("validate", examples=("groundswell data validate data/openmoji",))

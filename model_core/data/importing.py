@@ -35,6 +35,8 @@ def import_dataset(
     limit: int | None = None,
     frames: int | None = None,
     fps: float | None = None,
+    graphics: Sequence[str] | None = None,
+    takes: int | None = None,
     withheld: Collection[str] = (),
     workers: int | None = None,
     progress: Progress = _silent,
@@ -52,6 +54,8 @@ def import_dataset(
         limit: How many items to take at most, spread evenly.
         frames: Frames of each clip, for sources of clips.
         fps: Frames a second, for sources of clips.
+        graphics: Which graphics to set in motion, for moving-openmoji; all when None.
+        takes: How many clips of each graphic in each motion, for moving-openmoji.
         withheld: SHA-256s of pictures, as they are written, that may not be used: they are left out.
         workers: How many processes draw; one for each core when None.
         progress: Called with items done, items in all, and what is being done.
@@ -63,7 +67,9 @@ def import_dataset(
         raise BadDataError(f"a size of {size} pixels is not possible", hint=f"sizes go from {_MIN_SIZE} to {_MAX_SIZE}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BadDataError(f"{out} exists and is not empty", hint="choose another folder, or remove this one")
-    plan = plan_import(source, size=size, categories=categories, limit=limit, frames=frames, fps=fps)
+    plan = plan_import(
+        source, size=size, categories=categories, limit=limit, frames=frames, fps=fps, graphics=graphics, takes=takes
+    )
     return build(plan, out, withheld=withheld, workers=workers, progress=progress)
 
 
@@ -75,6 +81,8 @@ def plan_import(
     limit: int | None,
     frames: int | None = None,
     fps: float | None = None,
+    graphics: Sequence[str] | None = None,
+    takes: int | None = None,
 ) -> ImportPlan:
     """Finds the importer for a source and lets it plan.
 
@@ -85,7 +93,16 @@ def plan_import(
     if source == MOVING_OPENMOJI:
         from model_core.data.importers.moving_openmoji import plan_moving_openmoji
 
-        return plan_moving_openmoji(size=size, categories=categories, limit=limit, **of_clips)  # type: ignore[arg-type]
+        return plan_moving_openmoji(
+            size=size,
+            categories=categories,
+            limit=limit,
+            graphics=graphics,
+            takes=takes or 1,
+            **of_clips,  # type: ignore[arg-type]
+        )
+    if graphics or takes is not None:
+        raise BadDataError(f"{source} has no graphics to choose, and no takes", hint=f"only {MOVING_OPENMOJI} does")
     if source != OPENMOJI and _is_video_folder(Path(source), frames):
         from model_core.data.importers.video_folder import plan_video_folder
 

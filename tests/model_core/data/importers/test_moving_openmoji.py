@@ -64,8 +64,47 @@ def test_combinations_are_held_out_and_neither_their_graphics_nor_their_motions(
     assert {motion for _, motion in seen["train"]} == set(MOTIONS)
 
 
+def test_takes_are_clips_of_one_combination_that_differ_and_stay_on_one_side():
+    plan = plan_moving_openmoji(categories=["food", "animals"], graphics=["cat", "red apple"], takes=6)
+    assert len(plan.items) == 2 * len(MOTIONS) * 6
+    assert len({item.locator for item in plan.items}) == len({item.key for item in plan.items}) == len(plan.items)
+    assert {act.name for item in plan.items for act in Scene.from_text(item.locator).acts} == {"cat", "red apple"}
+    sides = defaultdict(set)
+    for item in plan.items:
+        acts = Scene.from_text(item.locator).acts
+        if len(acts) == 1:
+            sides[acts[0].name, acts[0].motion].add(item.split)
+    assert all(len(splits) == 1 for splits in sides.values())
+
+
+def test_a_further_take_changes_nothing_about_the_first():
+    once = plan_moving_openmoji(categories=["food"], graphics=["pizza"])
+    assert set(once.items) <= set(plan_moving_openmoji(categories=["food"], graphics=["pizza"], takes=2).items)
+
+
+def test_a_graphic_that_is_not_there_is_named_with_what_comes_near():
+    with pytest.raises(BadDataError, match="no graphic 'red appel'") as caught:
+        plan_moving_openmoji(categories=["food"], graphics=["red appel"])
+    assert "apple" in caught.value.hint
+
+
+@pytest.mark.parametrize("given", [{"graphics": ["cat"]}, {"takes": 2}])
+def test_only_moving_openmoji_has_graphics_and_takes(tmp_path, given):
+    with pytest.raises(BadDataError, match="no graphics to choose"):
+        import_dataset("openmoji", tmp_path / "x", **given)
+
+
 @pytest.mark.parametrize(
-    "options", [{"frames": 1}, {"frames": 100_000}, {"fps": 0}, {"fps": float("nan")}, {"categories": ["x"]}]
+    "options",
+    [
+        {"frames": 1},
+        {"frames": 100_000},
+        {"fps": 0},
+        {"fps": float("nan")},
+        {"categories": ["x"]},
+        {"takes": 0},
+        {"takes": 10**6},
+    ],
 )
 def test_what_cannot_be_made_is_refused(options):
     with pytest.raises(BadDataError):
