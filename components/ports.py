@@ -3,11 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from governance.model_records import RegisteredModel
 
-__all__ = ["Metrics", "Ports", "Progress", "RegisteredModel", "Registry", "StepReport", "Tracking"]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = ["Metrics", "Ports", "Progress", "RegisteredModel", "Registry", "StepReport", "Tracking", "Watermarker"]
 
 
 class Tracking(Protocol):
@@ -58,6 +62,20 @@ class Registry(Protocol):
         """
 
 
+class Watermarker(Protocol):
+    """What puts the home's invisible mark into the pixels that a model makes; its key stays behind it."""
+
+    def mark(self, frames: "npt.NDArray[np.uint8]") -> "tuple[npt.NDArray[np.uint8], str | None]":
+        """Returns frames as they are handed out, and the id that is in them in hex; the same frames give the same.
+
+        Args:
+            frames: RGB pixels, uint8 [frames height width 3].
+
+        Returns:
+            The frames as they are where they are too small to bear a mark; no id where they are too small to bear one.
+        """
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ports:
     """What a step gets beside its configuration, inputs and outputs.
@@ -71,6 +89,7 @@ class Ports:
         cache: A folder of the step's own that all runs of a home share: the place for what depends on inputs alone and is
             costly to make. What is found there must be verified before use; it may be gone at any time, and there may be none.
         registry: The model registry; present for the step that registers.
+        watermarker: Marks pixels; present for the step that generates media.
     """
 
     tracking: Tracking
@@ -79,6 +98,7 @@ class Ports:
     scratch: Path
     cache: Path | None = None
     registry: Registry | None = None
+    watermarker: Watermarker | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

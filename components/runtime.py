@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.fingerprint import fingerprint
 from components.observers import MetricsObserver, ProgressObserver, Recorder, StepContext, StepResult, TrackingObserver
-from components.ports import Ports, StepReport
+from components.ports import Ports, StepReport, Watermarker
 from components.specs import STEPS, StepSpec
 from components.store import ArtifactRef, WorkFolder, artifact_digest
 from governance.errors import IntegrityError
@@ -237,12 +237,20 @@ def _run(
         scratch=context.work.scratch,
         cache=context.home.step_cache(context.spec.name),
         registry=tracking.registry() if context.spec.name == "register_model" else None,
+        watermarker=_watermarker(context) if context.spec.name == "generate_media" else None,
     )
     with _terminate_as_interrupt():
         report: StepReport = module.run(
             context.config, {name: reference.path for name, reference in context.inputs.items()}, outputs, ports
         )
     return report
+
+
+def _watermarker(context: StepContext) -> Watermarker:
+    """Returns what marks pixels; its key is no input of the step, so that no digest and no folder has it."""
+    from infra.watermark import open_watermarker
+
+    return open_watermarker(context.home, context.inputs["package"].digest)
 
 
 def _result(context: StepContext, report: StepReport, *, work_s: float) -> StepResult:

@@ -131,6 +131,21 @@ def content_trust(home: "Home") -> ContentTrust | None:
     return ContentTrust(root_pem=root_pem, serials=serials)
 
 
+def root_private_key(home: "Home") -> ec.EllipticCurvePrivateKey:
+    """Returns the private key of the root, which other secrets of the home are derived from.
+
+    Raises:
+        BadSettingError: No file was ever signed here, or the key is missing or not the one that the ledger names.
+        IntegrityError: What the ledger says of the keys breaks a rule.
+    """
+    with home.database.read() as connection:
+        known = _certificates(connection)
+    if not known:
+        raise BadSettingError("this home has signed no file yet", hint="`groundswell generate` makes the key when it is needed")
+    _require_own(home.keys, CONTENT_ROOT, known[CONTENT_ROOT])
+    return _elliptic(home.keys, CONTENT_ROOT)
+
+
 def rotate_content_key(home: "Home", *, actor: str, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> KeyChange:
     """Makes a new key for content credentials; what the old one has signed stays valid.
 

@@ -71,6 +71,14 @@ class ContentRecords:
         """
         return self._proven(assets.c.pixels_sha256 == pixels_sha256)
 
+    def by_watermark(self, watermark_id: str) -> list[Origin]:
+        """Returns the files whose pixels were given this id, oldest first, 20 at most.
+
+        Raises:
+            IntegrityError: One is on record, and the record does not hold.
+        """
+        return self._proven(assets.c.watermark_id == watermark_id)
+
     def by_place(self, run_id: str, position: int) -> list[Origin]:
         """Returns the file of a run at a position, in a list of one or none.
 

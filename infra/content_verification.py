@@ -1,4 +1,4 @@
-"""Checks a file of unknown origin: its manifest, its bytes, its pixels, its looks and its label, each by itself.
+"""Checks a file of unknown origin: its manifest, its bytes, its pixels, its watermark, its looks and its label, each by itself.
 
 A check is a function of what was read of the file and of the checks before it. Another way of recognising a file is another
 function in `CHECKS`; what it finds stands in the verdict beside the others.
@@ -14,15 +14,19 @@ from governance.credentials.fingerprint import MAX_DISTANCE, NUM_BITS, distance,
 from governance.credentials.label import AigcLabel, produce_id
 from governance.credentials.marking import read_mark
 from governance.credentials.reading import ManifestReading, ManifestState
-from governance.credentials.verdict import Check, Origin, Outcome, Verdict, conclude
+from governance.credentials.verdict import Basis, Check, Origin, Outcome, Verdict, conclude
 from governance.errors import BadRecordError, IntegrityError
 from infra.content_credentials import read_manifest
 from infra.content_keys import ContentTrust, content_trust
 from infra.content_records import ContentRecords, Person, UnsignedRecordError
+from infra.frame_sample import FrameSample
 from infra.media_reading import MediaFile, Pixels, read_file, read_pixels
+from infra.watermark_check import NAME as WATERMARK
+from infra.watermark_check import check_mark, look_for_mark
 
 if TYPE_CHECKING:
     from infra.home import Home
+    from model_core.watermark import Detection
 
 _NO_HOME = "there is no home here to ask"
 
@@ -37,6 +41,7 @@ class Evidence:
         manifest: Its manifest.
         trust: Whose manifests count as the home's own; None where the root came from outside, or nothing was signed here.
         records: What the home knows; None without a home.
+        mark: The home's watermark in the pixels, or why it was not looked for.
     """
 
     file: MediaFile
@@ -44,6 +49,7 @@ class Evidence:
     manifest: ManifestReading
     trust: ContentTrust | None
     records: ContentRecords | None
+    mark: "Detection | str" = _NO_HOME
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +77,7 @@ class Verification:
         verdict: What the checks come to.
         approved: Who approved the model's version; None where that is not known.
         datasets: Digests of the datasets that the model goes back to; None where that is not known.
+        mark: The home's watermark in the pixels; None where it was not looked for.
     """
 
     file: MediaFile
@@ -78,6 +85,7 @@ class Verification:
     verdict: Verdict
     approved: tuple[Approved, ...] | None
     datasets: tuple[str, ...] | None
+    mark: "Detection | None"
 
 
 def verify_content(path: Path, *, home: "Home | None", root_pem: str | None = None) -> Verification:
@@ -93,16 +101,18 @@ def verify_content(path: Path, *, home: "Home | None", root_pem: str | None = No
         IntegrityError: The ledger does not hold where it names the home's keys.
     """
     file = read_file(path)
-    pixels = read_pixels(file.kind, file.data, name=path)
+    sample = FrameSample() if home else None
+    pixels = read_pixels(file.kind, file.data, name=path, sample=sample)
     own = content_trust(home) if home else None
     root = root_pem or (own.root_pem if own else None)
     manifest = read_manifest(file.kind, file.data, root_pem=root)
     is_own = own is not None and own.root_pem == root
-    if home is None:
+    if home is None or sample is None:
         return _verified(Evidence(file=file, pixels=pixels, manifest=manifest, trust=None, records=None))
+    mark = look_for_mark(home, sample)
     with home.database.read() as connection:
-        records = ContentRecords(connection, home)
-        return _verified(Evidence(file=file, pixels=pixels, manifest=manifest, trust=own if is_own else None, records=records))
+        records, trust = ContentRecords(connection, home), own if is_own else None
+        return _verified(Evidence(file=file, pixels=pixels, manifest=manifest, trust=trust, records=records, mark=mark))
 
 
 def _verified(evidence: Evidence) -> Verification:
@@ -125,7 +135,14 @@ def _verified(evidence: Evidence) -> Verification:
                 for one in origin.promotions
             )
         datasets = tuple(records.datasets(origin.root_digest)) if records and origin.sha256 else None
-    return Verification(file=evidence.file, pixels=evidence.pixels, verdict=verdict, approved=approved, datasets=datasets)
+    return Verification(
+        file=evidence.file,
+        pixels=evidence.pixels,
+        verdict=verdict,
+        approved=approved,
+        datasets=datasets,
+        mark=None if isinstance(evidence.mark, str) else evidence.mark,
+    )
 
 
 def _manifest(evidence: Evidence, _: Sequence[Check]) -> Check:
@@ -238,15 +255,25 @@ def _unsigned(name: str, error: UnsignedRecordError) -> Check:
     return Check(name=name, outcome=Outcome.UNPROVEN, says=f"{error.diagnosis}: {error.hint}")
 
 
+def _watermark(evidence: Evidence, before: Sequence[Check]) -> Check:
+    if evidence.records is None:
+        return Check(name=WATERMARK, outcome=Outcome.SKIPPED, says=_NO_HOME)
+    return check_mark(evidence.mark, evidence.pixels, evidence.records, before)
+
+
 def _fingerprint(evidence: Evidence, before: Sequence[Check]) -> Check:
     if evidence.records is None:
         return Check(name="fingerprint", outcome=Outcome.SKIPPED, says=_NO_HOME)
-    origin = conclude(before).origin
+    verdict = conclude(before)
+    origin = verdict.origin
     if origin is not None and origin.fingerprint:
         bits = distance(parse_fingerprint(origin.fingerprint), parse_fingerprint(evidence.pixels.fingerprint))
         if bits is not None and bits <= MAX_DISTANCE:
             says = f"it looks like the file on record: {bits} of {NUM_BITS} bits differ"
             return Check(name="fingerprint", outcome=Outcome.HELD, says=says)
+        if verdict.basis is Basis.WATERMARK:
+            says = "it does not look like the file that the watermark names: cropped, changed a lot, or its mark was copied here"
+            return Check(name="fingerprint", outcome=Outcome.UNPROVEN, says=says)
         return Check(name="fingerprint", outcome=Outcome.FAILED, says="it does not look like the file on record")
     candidates = tuple(evidence.records.looking_like(evidence.pixels.fingerprint))
     if not candidates:
@@ -278,5 +305,12 @@ def _agrees(label: AigcLabel, origin: Origin, pixels: Pixels) -> bool:
     return label.produce_id == produce_id(origin.run_id, origin.position) and label.integrity == pixels.sha256
 
 
-CHECKS: tuple[Callable[[Evidence, Sequence[Check]], Check], ...] = (_manifest, _digest, _pixels, _fingerprint, _label)
+CHECKS: tuple[Callable[[Evidence, Sequence[Check]], Check], ...] = (
+    _manifest,
+    _digest,
+    _pixels,
+    _watermark,
+    _fingerprint,
+    _label,
+)
 """The checks in their order; what proves most comes first."""

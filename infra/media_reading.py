@@ -12,7 +12,7 @@ import io
 import os
 import stat
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from governance.credentials.fingerprint import frame_indices, join_hashes
 from governance.credentials.media_kind import MediaKind, sniff
 from governance.errors import BadRecordError
+from infra.frame_sample import FrameSample
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -99,13 +100,14 @@ def read_file(path: Path) -> MediaFile:
     return MediaFile(path=path, kind=kind, data=data, sha256=hashlib.sha256(data).hexdigest())
 
 
-def read_pixels(kind: MediaKind, data: bytes, *, name: object = "the file") -> Pixels:
+def read_pixels(kind: MediaKind, data: bytes, *, name: object = "the file", sample: FrameSample | None = None) -> Pixels:
     """Decodes a picture or clip.
 
     Args:
         kind: What it is.
         data: Its bytes.
         name: What errors call it.
+        sample: Takes in the frames, too.
 
     Raises:
         BadRecordError: It is damaged, cut off, or has more pixels or frames than are looked at.
@@ -119,7 +121,7 @@ def read_pixels(kind: MediaKind, data: bytes, *, name: object = "the file") -> P
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", DecompressionBombWarning)
-            return _clip_pixels(data) if kind is MediaKind.MP4 else _picture_pixels(kind, data)
+            return (_clip_pixels(data, sample) if kind is MediaKind.MP4 else _picture_pixels(kind, data, sample)).result()
     except (
         *broken,
         *bombs,
@@ -148,12 +150,13 @@ def perceptual_fingerprint(frames: Sequence["Image"]) -> str:
 class _Seen:
     """Takes in frames: the digest of all of their samples, and what the fingerprint needs of each."""
 
-    def __init__(self) -> None:
+    def __init__(self, sample: FrameSample | None) -> None:
+        self._sample = sample
         self._digest = hashlib.sha256()
         self._small: list[Image] = []
         self._layout: tuple[str, int, int] | None = None
 
-    def add(self, samples: bytes, layout: tuple[str, int, int], grey: "Image") -> None:
+    def add(self, samples: bytes, layout: tuple[str, int, int], grey: "Image", colours: Callable[[], "Image"]) -> None:
         """Takes in a frame; of each, the fingerprint needs 32x32 pixels in grey."""
         from PIL.Image import Resampling
 
@@ -164,6 +167,8 @@ class _Seen:
         self._small.append(grey.resize((_HASH_INPUT, _HASH_INPUT), Resampling.LANCZOS))
         if len(self._small) > MAX_FRAMES or len(self._small) * layout[1] * layout[2] > MAX_PIXELS:
             raise ValueError("it has too many frames")
+        if self._sample is not None:
+            self._sample.add(*layout[1:], colours)
 
     def result(self) -> Pixels:
         """Returns what was seen."""
@@ -179,16 +184,17 @@ class _Seen:
         )
 
 
-def _picture_pixels(kind: MediaKind, data: bytes) -> Pixels:
+def _picture_pixels(kind: MediaKind, data: bytes, sample: FrameSample | None) -> _Seen:
     from PIL import Image
 
-    seen = _Seen()
+    seen = _Seen(sample)
     with Image.open(io.BytesIO(data), formats=[kind.name]) as image:
         _check_size(image.width, image.height)
         for frame in _frames(image):
             colours = _colours(frame)
-            seen.add(colours.tobytes(), (colours.mode, frame.width, frame.height), frame.convert("L"))
-    return seen.result()
+            layout = (colours.mode, frame.width, frame.height)
+            seen.add(colours.tobytes(), layout, frame.convert("L"), colours.copy)
+    return seen
 
 
 def _colours(frame: "Image") -> "Image":
@@ -206,27 +212,28 @@ def _frames(image: Any) -> Iterator["Image"]:
         yield image
 
 
-def _clip_pixels(data: bytes) -> Pixels:
+def _clip_pixels(data: bytes, sample: FrameSample | None) -> _Seen:
     import av
 
     try:
-        return _decoded(av, data)
+        return _decoded(av, data, sample)
     except av.FFmpegError as error:  # some are no errors of the system
         raise ValueError(str(error)) from error
 
 
-def _decoded(av: Any, data: bytes) -> Pixels:
+def _decoded(av: Any, data: bytes, sample: FrameSample | None) -> _Seen:
     from PIL import Image
 
-    seen = _Seen()
+    seen = _Seen(sample)
     with av.open(io.BytesIO(data), mode="r", format="mp4") as container:
         stream = container.streams.video[0]
         _check_size(stream.width, stream.height)
         for frame in container.decode(stream):
             _check_size(frame.width, frame.height)
             grey = Image.fromarray(frame.to_ndarray(format="gray"))
-            seen.add(frame.to_ndarray().tobytes(), (frame.format.name, frame.width, frame.height), grey)
-    return seen.result()
+            layout = (frame.format.name, frame.width, frame.height)
+            seen.add(frame.to_ndarray().tobytes(), layout, grey, frame.to_image)
+    return seen
 
 
 def _check_size(width: int, height: int) -> None:

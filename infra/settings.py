@@ -22,6 +22,7 @@ _KEYS = {
     "webhooks": "GROUNDSWELL_WEBHOOKS",
     "webhook_secret_file": "GROUNDSWELL_WEBHOOK_SECRET_FILE",
     "content_producer": "GROUNDSWELL_CONTENT_PRODUCER",
+    "watermark": "GROUNDSWELL_WATERMARK",
 }
 _ENVIRONMENT = "environment"
 _IMAGES = "GROUNDSWELL_IMAGES"
@@ -78,6 +79,7 @@ class Settings:
         webhooks: Who is told about promotions: URLs of http or https, which may hold a token.
         webhook_secret_file: The file with what such messages are signed with.
         content_producer: Who makes what is generated here, as the label in each file says it.
+        watermark: Whether what is generated here gets an invisible mark.
     """
 
     home: Path
@@ -91,6 +93,7 @@ class Settings:
     webhooks: tuple[str, ...] = field(default=(), repr=False)
     webhook_secret_file: str = ""
     content_producer: str = "groundswell"
+    watermark: bool = True
 
     @classmethod
     def load(cls, home: Path | None = None) -> "Settings":
@@ -103,7 +106,7 @@ class Settings:
 
         Raises:
             BadSettingError: ``settings.toml`` cannot be parsed, has an unknown key, or has a secret and others can read it; the
-                producer's name is none;
+                producer's name is none; the watermark is neither on nor off;
                 a file that a variable names cannot be read; the artifact root has credentials; the path cannot stand in a URL.
         """
         path = Path(home or os.environ.get("GROUNDSWELL_HOME") or ".groundswell").expanduser().absolute()
@@ -133,6 +136,7 @@ class Settings:
             webhooks=_listed(values["webhooks"]),
             webhook_secret_file=values["webhook_secret_file"],
             content_producer=_producer(values["content_producer"]),
+            watermark=_switch("watermark", values["watermark"]),
         )
 
     def export(self) -> None:
@@ -169,6 +173,12 @@ def _producer(text: str) -> str:
             "the setting content_producer is no name", hint=f"a name or a code in one line, at most {_MAX_PRODUCER} characters"
         )
     return text.strip() or "groundswell"
+
+
+def _switch(name: str, text: str) -> bool:
+    if text not in {"", "on", "off"}:
+        raise BadSettingError(f"the setting {name} is {text!r:.40}", hint="on or off")
+    return text != "off"
 
 
 def _listed(text: str) -> tuple[str, ...]:

@@ -106,7 +106,7 @@ def generate(home: Home, request: GenerateRequest, *, actor: str, on_view: OnVie
     admission.require_size_of(opened.config)
     package, keys = opened.folder, signing_keys(home)
     began = time.time()
-    config = _config(request)
+    config = {**_config(request), "watermark": home.settings.watermark}
     params = {STEP: config, "model": f"{version.name}/{version.version}", "guardrails": admission.policy.digest}
     inputs = [f"package:{version.root_digest}"]
     with recorded_run(home, pipeline=PIPELINE, runner="in-process", params=params, actor=actor, inputs=inputs) as run:

@@ -29,6 +29,7 @@ class GeneratedFile:
         seed: What it was made from; the same seed gives the same pixels.
         pixels_sha256: The digest of its pixels, see `infra.media_reading`.
         fingerprint: How it looks, see `governance.credentials.fingerprint`.
+        watermark_id: The id in its pixels, in hex; None where they bear none.
     """
 
     path: Path
@@ -36,6 +37,7 @@ class GeneratedFile:
     seed: str
     pixels_sha256: str
     fingerprint: str
+    watermark_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +112,7 @@ def publish(
                 seed=str(item["seed"]),
                 pixels_sha256=pixels.sha256,
                 fingerprint=pixels.fingerprint,
+                watermark_id=item.get("watermark_id"),
             )
         )
     shutil.copyfile(media / "grid.png", out / f"{prefix}-grid.png")
@@ -139,6 +142,7 @@ def record_files(
             "position": position,
             "root_digest": version.root_digest,
             "seed": file.seed,
+            "watermark_id": file.watermark_id,
         }
         row = {**values, "model_name": version.name, "model_version": version.version}
         uow.connection.execute(assets.insert().values(**row, sha256=file.sha256, run_id=run_id))

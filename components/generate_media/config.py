@@ -23,6 +23,7 @@ class Config(SamplingOptions):
         guidance_scale: How strongly the request is followed; the model's default if not given.
         batch_size: Pictures or clips at a time.
         device: `cpu`, `cuda`, or `auto` for a GPU where there is one.
+        watermark: Whether the pixels get the home's invisible mark, where they have room for it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -36,3 +37,4 @@ class Config(SamplingOptions):
     guidance_scale: float | None = None
     batch_size: int = Field(default=8, ge=1, le=4096)
     device: DeviceName = "auto"
+    watermark: bool = True

@@ -34,7 +34,14 @@ def chosen_format(asked: MediaFormat | None, num_frames: int) -> MediaFormat:
 
 
 def write_media(
-    samples: np.ndarray, seeds: list[int], label: str | None, *, fps: float, media_format: MediaFormat, folder: Path
+    samples: np.ndarray,
+    seeds: list[int],
+    label: str | None,
+    *,
+    watermark_ids: list[str | None],
+    fps: float,
+    media_format: MediaFormat,
+    folder: Path,
 ) -> list[dict[str, Any]]:
     """Writes samples, uint8 [n frames height width 3], and the overview; returns what media.json lists.
 
@@ -42,10 +49,10 @@ def write_media(
     """
     stem = "image" if media_format == "png" else "clip"
     media = []
-    for index, (frames, seed) in enumerate(zip(samples, seeds, strict=True)):
+    for index, (frames, seed, watermark_id) in enumerate(zip(samples, seeds, watermark_ids, strict=True)):
         path = folder / f"{stem}-{index:06d}.{media_format}"
         path.write_bytes(encode_png(frames[0]) if media_format == "png" else _CLIPS[media_format](frames, fps))
-        media.append({"file": path.name, "sha256": sha256_file(path), "seed": seed, "label": label})
+        media.append({"file": path.name, "sha256": sha256_file(path), "seed": seed, "label": label, "watermark_id": watermark_id})
     overview = samples[:, 0] if samples.shape[1] == 1 else np.stack([filmstrip(frames) for frames in samples])
     Image.fromarray(grid(overview)).save(folder / GRID_NAME, format="PNG")
     return media

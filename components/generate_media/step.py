@@ -4,11 +4,12 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.generate_media.config import Config
 from components.generate_media.files import GRID_NAME, chosen_format, write_media
-from components.ports import Ports, StepReport
+from components.ports import Ports, StepReport, Watermarker
 from model_core.codec.io import load_codec
 from model_core.conditioning.text import MiniLMEncoder, TextEncoder
 from model_core.errors import BadDataError, BadModelError
@@ -51,7 +52,7 @@ def run(
         config: How many, from which seed.
         inputs: ``package``, verified by who opened it, and ``request`` with request.json.
         outputs: ``media``: image-000000.png or clip-000000.mp4 and so on, media.json, and grid.png with all of them.
-        ports: Progress.
+        ports: Progress, and what marks the pixels; where there is none, they are not marked.
         text_encoder: Embeds the prompt; the one that ships with the platform if not given.
 
     Raises:
@@ -88,8 +89,15 @@ def run(
         progress=lambda done, total: ports.progress.update(done, total, "making pictures" if num_frames == 1 else "making clips"),
         num_frames=config.num_frames,
     )
+    watermark_ids = _mark(samples, ports.watermarker if config.watermark else None)
     media = write_media(
-        samples, seeds, request.label, fps=model_config.fps or _FPS, media_format=media_format, folder=outputs["media"]
+        samples,
+        seeds,
+        request.label,
+        watermark_ids=watermark_ids,
+        fps=model_config.fps or _FPS,
+        media_format=media_format,
+        folder=outputs["media"],
     )
     (outputs["media"] / MEDIA_NAME).write_text(json.dumps(media, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     return StepReport(
@@ -119,6 +127,17 @@ def read_request(path: Path) -> Request:
     if request.prompt is None and request.label is None:
         raise BadDataError("the request names neither a prompt nor a label", hint="give one of them")
     return request
+
+
+def _mark(samples: np.ndarray, watermarker: Watermarker | None) -> list[str | None]:
+    """Marks samples, uint8 [n frames height width 3], where they are; returns the id in each, None where it bears none."""
+    if watermarker is None:
+        return [None] * len(samples)
+    ids = []
+    for index, frames in enumerate(samples):
+        samples[index], watermark_id = watermarker.mark(frames)
+        ids.append(watermark_id)
+    return ids
 
 
 def _label_index(request: Request, labels: list[str]) -> int | None:

@@ -3,9 +3,12 @@
 1. Each check says for itself whether what it looks at holds, does not hold, is not there, or proves nothing.
 2. A file is attributed by a check that holds and names where it came from: its manifest, its digest, or its pixels. Looks prove
    nothing: what looks alike is a candidate for a person, never an attribution.
-3. Origins that name more than one model version attribute a file to none of them.
-4. Anything that is there and does not hold spoils the verdict, also where another check attributes the file.
-5. A file that nothing proves anything about has no proof; that is not the same as a proof that it was made elsewhere.
+3. Where none of these does, the watermark tells where a file came from. That is evidence and no proof, as marks can be copied:
+   the verdict names the origin, and says that it rests on the watermark alone. A watermark adds nothing to a proof and takes
+   nothing from it.
+4. Origins that name more than one model version attribute a file to none of them.
+5. Anything that is there and does not hold spoils the verdict, also where another check attributes the file.
+6. A file that nothing proves anything about has no proof; that is not the same as a proof that it was made elsewhere.
 """
 
 from collections.abc import Sequence
@@ -23,6 +26,13 @@ class Outcome(StrEnum):
     ABSENT = "absent"
     UNPROVEN = "unproven"
     SKIPPED = "skipped"
+
+
+class Basis(StrEnum):
+    """What an attribution rests on."""
+
+    PROOF = "proof"
+    WATERMARK = "watermark"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +92,7 @@ class Check:
         says: Why, in words.
         origins: Where the file came from, by a check that held.
         candidates: What looks alike, nearest first.
+        is_evidence: Whether what it finds is evidence and no proof.
     """
 
     name: str
@@ -89,6 +100,7 @@ class Check:
     says: str
     origins: tuple[Origin, ...] = ()
     candidates: tuple[Candidate, ...] = ()
+    is_evidence: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,13 +109,21 @@ class Verdict:
 
     Attributes:
         checks: The checks, in their order.
-        origin: Where the file came from; None where nothing proves it.
-        proven_by: The checks that prove it.
+        origins: Where the file came from, oldest first: the same pixels may have been made more than once. Empty where nothing
+            says it.
+        basis: What that rests on; None where nothing says it.
+        proven_by: The checks that prove it; empty where it rests on evidence.
     """
 
     checks: tuple[Check, ...]
-    origin: Origin | None
-    proven_by: tuple[str, ...]
+    origins: tuple[Origin, ...] = ()
+    basis: Basis | None = None
+    proven_by: tuple[str, ...] = ()
+
+    @property
+    def origin(self) -> Origin | None:
+        """Where the file came from; the first time, where that was more than once."""
+        return self.origins[0] if self.origins else None
 
     @property
     def failed(self) -> tuple[Check, ...]:
@@ -112,8 +132,8 @@ class Verdict:
 
     @property
     def ok(self) -> bool:
-        """Whether the file is attributed, and everything that is there holds."""
-        return self.origin is not None and not self.failed
+        """Whether it is proven where the file came from, and everything that is there holds."""
+        return self.basis is Basis.PROOF and not self.failed
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
@@ -123,9 +143,15 @@ class Verdict:
 
 def conclude(checks: Sequence[Check]) -> Verdict:
     """Returns what checks come to, by the rules above."""
-    proving = [check for check in checks if check.outcome is Outcome.HELD and check.origins]
-    models = {(origin.model, origin.root_digest) for check in proving for origin in check.origins}
+    naming = [check for check in checks if check.outcome is Outcome.HELD and check.origins]
+    proving = [check for check in naming if not check.is_evidence]
+    deciding = proving or naming
+    models = {(origin.model, origin.root_digest) for check in deciding for origin in check.origins}
     if len(models) != 1:
-        return Verdict(checks=tuple(checks), origin=None, proven_by=())
-    # The first check that proves it is the strongest, and of its origins the first is the oldest.
-    return Verdict(checks=tuple(checks), origin=proving[0].origins[0], proven_by=tuple(check.name for check in proving))
+        return Verdict(checks=tuple(checks))
+    return Verdict(
+        checks=tuple(checks),
+        origins=deciding[0].origins,  # the first check that says it is the strongest
+        basis=Basis.PROOF if proving else Basis.WATERMARK,
+        proven_by=tuple(check.name for check in proving),
+    )

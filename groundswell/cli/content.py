@@ -29,6 +29,7 @@ def command() -> None:
     examples=(
         "groundswell content verify pictures/1a2b3c4d-image-000000.png",
         "groundswell content verify from-a-customer.png --root content-root-certificate.pem",
+        "groundswell content verify screenshot.jpg --accept-watermark",
     ),
 )
 @click.argument("file", type=click.Path(path_type=Path))
@@ -39,23 +40,27 @@ def command() -> None:
     type=click.Path(path_type=Path),
     help="The certificate of the root to trust, from a place outside the home.  [default: the home's own]",
 )
+@click.option("--accept-watermark", is_flag=True, help="Exit with 0 also where the attribution rests on the watermark alone.")
 @pass_invocation
-def verify(invocation: Invocation, file: Path, root_file: Path | None) -> int:
+def verify(invocation: Invocation, file: Path, root_file: Path | None, *, accept_watermark: bool) -> int:
     """Say what proves where FILE came from: its signed manifest, its bytes, its pixels; and what looks like it.
 
     PNG, JPEG, WebP, GIF and MP4 are read. The manifest is verified against the root of this home, whose certificate is
     HOME/keys/public/content-root-certificate.pem, or with --root against one that you have from elsewhere; then no home is
-    needed. What merely looks like a file on record is listed as a candidate, which proves nothing. Nothing is written.
+    needed. Where none of these holds, the invisible watermark may still name the model and the run, in a home that has the
+    private keys: that is evidence and no proof, as marks can be copied. What merely looks like a file on record is listed as a
+    candidate, which proves nothing. Nothing is written.
 
     The exit code is 0 if the file is attributed and all that is there holds; 4 if a manifest, label or record does not hold, or
-    if nothing proves where the file came from; 3 if it is no whole picture or clip.
+    if nothing proves where the file came from, a watermark alone included unless it is accepted; 3 if it is no whole picture
+    or clip.
     """
     from infra.content_verification import verify_content
 
     root_pem = _root(root_file) if root_file else None
     home = _home(invocation, needed=root_file is None)
     found = verify_content(file, home=home, root_pem=root_pem)
-    exit_code = 0 if found.verdict.ok else EXIT_INTEGRITY
+    exit_code = 0 if found.verdict.ok or (accept_watermark and _rests_on_watermark(found)) else EXIT_INTEGRITY
     if invocation.as_json:
         echo_json(_document(found, exit_code))
     else:
@@ -63,6 +68,13 @@ def verify(invocation: Invocation, file: Path, root_file: Path | None) -> int:
     if exit_code:
         tell_problem(_problem(found), as_json=False)
     return exit_code
+
+
+def _rests_on_watermark(found: "Verification") -> bool:
+    """Whether the watermark alone says where a file came from, and nothing that is there fails."""
+    from governance.credentials.verdict import Basis
+
+    return found.verdict.basis is Basis.WATERMARK and not found.verdict.failed
 
 
 def _root(path: Path) -> str:
@@ -99,6 +111,7 @@ def _document(found: "Verification", exit_code: int) -> dict[str, Any]:
         "height": pixels.height,
         "num_frames": pixels.num_frames,
         "attribution": _attribution(found),
+        "watermark": _watermark(found),
         "checks": [{"name": check.name, "outcome": check.outcome.value, "says": check.says} for check in verdict.checks],
         "candidates": [_candidate(one) for one in verdict.candidates],
         "ok": verdict.ok,
@@ -117,9 +130,27 @@ def _attribution(found: "Verification") -> dict[str, Any] | None:
         "position": origin.position,
         "sha256": origin.sha256 or None,
         "created": origin.created or None,
+        "basis": found.verdict.basis,
         "proven_by": list(found.verdict.proven_by),
+        "origins": [
+            {"run_id": one.run_id, "position": one.position, "sha256": one.sha256 or None, "created": one.created or None}
+            for one in found.verdict.origins
+        ],
         "promotions": None if found.approved is None else [_promotion(one) for one in found.approved],
         "datasets": None if found.datasets is None else list(found.datasets),
+    }
+
+
+def _watermark(found: "Verification") -> dict[str, Any] | None:
+    """Returns what the detector said; None where the mark was not looked for."""
+    mark = found.mark
+    if mark is None:
+        return None
+    return {
+        "found": mark.detected,
+        "false_positive_probability": mark.false_positive_probability,
+        "id": mark.payload.hex() if mark.payload else None,
+        "wrong_id_probability": mark.wrong_payload_probability if mark.payload else None,
     }
 
 
@@ -147,11 +178,15 @@ def _candidate(candidate: "Candidate") -> dict[str, Any]:
 def _print(found: "Verification") -> None:
     verdict = found.verdict
     if verdict.origin is not None:
-        click.secho(printable(_sentence(found)), fg=None if verdict.failed else "green", bold=True)
-        facts = [("file", f"{verdict.origin.position} of run {verdict.origin.run_id}")]
-        if verdict.origin.created:
-            facts.append(("recorded", f"{format_time(verdict.origin.created)} UTC"))
-        echo_facts([*facts, ("proven by", ", ".join(verdict.proven_by))])
+        colour = None if verdict.failed else "green" if verdict.proven_by else "yellow"
+        click.secho(printable(_sentence(found)), fg=colour, bold=True)
+        facts = []
+        for origin in verdict.origins:
+            facts.append(("file", f"{origin.position} of run {origin.run_id}"))
+            if origin.created:
+                facts.append(("recorded", f"{format_time(origin.created)} UTC"))
+        proof = ", ".join(verdict.proven_by)
+        echo_facts([*facts, ("proven by", proof) if proof else ("rests on", "the watermark alone: evidence, no proof")])
     heading("Checks")
     for check in verdict.checks:
         outcome = click.style(f"{check.outcome.value:<9}", fg=_COLOURS.get(check.outcome.value))
@@ -175,6 +210,8 @@ def _sentence(found: "Verification") -> str:
     if found.datasets:
         named = " and ".join(digest[:_SHOWN_DIGITS] for digest in found.datasets)
         parts.append(f"trained on dataset{'s' * (len(found.datasets) > 1)} {named}")
+    if not found.verdict.proven_by:
+        parts.append("by its watermark alone")
     return ", ".join(parts)
 
 
@@ -187,6 +224,12 @@ def _problem(found: "Verification") -> Problem:
     if found.verdict.failed:
         first = found.verdict.failed[0]
         return Problem(diagnosis=f"{path}: the {first.name} does not hold: {first.says}", exit_code=EXIT_INTEGRITY)
+    if _rests_on_watermark(found):
+        return Problem(
+            diagnosis=f"{path}: no proof holds: where it came from rests on its watermark alone, and marks can be copied",
+            hint="compare it with the file on record; --accept-watermark takes the watermark for enough",
+            exit_code=EXIT_INTEGRITY,
+        )
     hint = (
         "a person has to look at the candidates: what looks alike may have been made anywhere" if found.verdict.candidates else ""
     )

@@ -16,5 +16,6 @@ from model_core.watermark.carriers import MIN_KEY_BYTES
 from model_core.watermark.detection import Detection, detect
 from model_core.watermark.embedding import embed
 from model_core.watermark.payload_code import PAYLOAD_BYTES
+from model_core.watermark.room import MIN_SIDE, Room, room_in
 
-__all__ = ["MIN_KEY_BYTES", "PAYLOAD_BYTES", "Detection", "detect", "embed"]
+__all__ = ["MIN_KEY_BYTES", "MIN_SIDE", "PAYLOAD_BYTES", "Detection", "Room", "detect", "embed", "room_in"]

@@ -57,6 +57,7 @@ def test_one_document_says_the_same(cli: Cli, made: Published) -> None:
     assert (attribution["model"], attribution["run_id"], attribution["position"]) == ("emoji-small/3", RUN, 0)
     assert (attribution["proven_by"], attribution["datasets"]) == (["manifest", "digest", "pixels"], [DATASET])
     checks = {check["name"]: check["outcome"] for check in document["checks"]}
+    assert checks.pop("watermark") == "absent", "nobody marked it"
     assert checks == dict.fromkeys(("manifest", "digest", "pixels", "fingerprint", "label"), "held")
 
 

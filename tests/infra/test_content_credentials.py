@@ -69,6 +69,7 @@ KINDS += ["streamed.mp4", "tagged.mp4"]
 def test_an_honest_file_of_every_kind_verifies(made, number):
     path = made.files[number].path
     found, verdict = outcomes(path, made.home)
+    assert found.pop("watermark") is Outcome.ABSENT, "nobody marked it"
     assert set(found.values()) == {Outcome.HELD}
     assert verdict.ok
     assert (verdict.origin.model, verdict.origin.run_id, verdict.origin.position) == ("emoji-small/3", RUN, number)
@@ -411,7 +412,7 @@ def test_a_root_from_outside_needs_no_home(made):
     found, verdict = outcomes(made.path, None, root_pem=root)
     assert verdict.ok
     assert verdict.origin.model == "emoji-small/3"
-    assert (found["digest"], found["pixels"], found["fingerprint"]) == (Outcome.SKIPPED,) * 3
+    assert (found["digest"], found["pixels"], found["watermark"], found["fingerprint"]) == (Outcome.SKIPPED,) * 4
 
 
 def test_a_file_appears_whole_or_not_at_all(own, tmp_path, monkeypatch):
