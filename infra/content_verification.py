@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from governance.credentials.claim import Claim
-from governance.credentials.fingerprint import MAX_DISTANCE, NUM_BITS, distance, parse_fingerprint
 from governance.credentials.label import AigcLabel, produce_id
 from governance.credentials.marking import read_mark
 from governance.credentials.reading import ManifestReading, ManifestState
-from governance.credentials.verdict import Basis, Check, Origin, Outcome, Verdict, conclude
+from governance.credentials.verdict import Check, Origin, Outcome, Verdict, conclude
 from governance.errors import BadRecordError, IntegrityError
 from infra.content_credentials import read_manifest
 from infra.content_keys import ContentTrust, content_trust
 from infra.content_records import ContentRecords, Person, UnsignedRecordError
 from infra.frame_sample import FrameSample
+from infra.looks_check import NAME as FINGERPRINT
+from infra.looks_check import check_looks
 from infra.media_reading import MediaFile, Pixels, read_file, read_pixels
 from infra.watermark_check import NAME as WATERMARK
 from infra.watermark_check import check_mark, look_for_mark
@@ -256,30 +257,15 @@ def _unsigned(name: str, error: UnsignedRecordError) -> Check:
 
 
 def _watermark(evidence: Evidence, before: Sequence[Check]) -> Check:
-    if evidence.records is None:
-        return Check(name=WATERMARK, outcome=Outcome.SKIPPED, says=_NO_HOME)
-    return check_mark(evidence.mark, evidence.pixels, evidence.records, before)
+    return _asked(WATERMARK, evidence, lambda records: check_mark(evidence.mark, evidence.pixels, records, before))
 
 
 def _fingerprint(evidence: Evidence, before: Sequence[Check]) -> Check:
-    if evidence.records is None:
-        return Check(name="fingerprint", outcome=Outcome.SKIPPED, says=_NO_HOME)
-    verdict = conclude(before)
-    origin = verdict.origin
-    if origin is not None and origin.fingerprint:
-        bits = distance(parse_fingerprint(origin.fingerprint), parse_fingerprint(evidence.pixels.fingerprint))
-        if bits is not None and bits <= MAX_DISTANCE:
-            says = f"it looks like the file on record: {bits} of {NUM_BITS} bits differ"
-            return Check(name="fingerprint", outcome=Outcome.HELD, says=says)
-        if verdict.basis is Basis.WATERMARK:
-            says = "it does not look like the file that the watermark names: cropped, changed a lot, or its mark was copied here"
-            return Check(name="fingerprint", outcome=Outcome.UNPROVEN, says=says)
-        return Check(name="fingerprint", outcome=Outcome.FAILED, says="it does not look like the file on record")
-    candidates = tuple(evidence.records.looking_like(evidence.pixels.fingerprint))
-    if not candidates:
-        return Check(name="fingerprint", outcome=Outcome.ABSENT, says="no file on record looks alike")
-    says = f"{len(candidates)} on record look alike, which proves nothing: for a person to look at"
-    return Check(name="fingerprint", outcome=Outcome.UNPROVEN, says=says, candidates=candidates)
+    return _asked(FINGERPRINT, evidence, lambda records: check_looks(evidence.pixels, records, before))
+
+
+def _asked(name: str, evidence: Evidence, ask: Callable[[ContentRecords], Check]) -> Check:
+    return ask(evidence.records) if evidence.records else Check(name=name, outcome=Outcome.SKIPPED, says=_NO_HOME)
 
 
 def _label(evidence: Evidence, before: Sequence[Check]) -> Check:

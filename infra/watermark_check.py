@@ -1,7 +1,7 @@
 """What the watermark in a file says: the check beside those of `infra.content_verification`.
 
-A mark that is found is evidence that the home, or somebody with its key, made the pixels, and its id names the files on record
-that bear it. It is no proof: who has a marked picture may carry its mark over to another one.
+A mark that is found is evidence that the home made the pixels, and its id names the files on record that bear it. It is no proof:
+who has a marked picture can lay its mark over another one, without the key.
 """
 
 import math
@@ -77,8 +77,8 @@ def _without_id(found: "Detection", *, is_proven: bool) -> Check:
     if is_proven:
         return Check(name=NAME, outcome=Outcome.HELD, says="this home's mark is in the pixels, without an id that can be read")
     says = (
-        f"this home's mark is in the pixels (by chance once in {_one_in(found)}), without an id that can be read: made here, "
-        "or by somebody with its key, and by which model is not said"
+        f"this home's mark is in the pixels (by chance once in {_one_in(found)}), without an id that can be read: they "
+        "were made here, or the mark was copied; by which model is not said"
     )
     return Check(name=NAME, outcome=Outcome.UNPROVEN, says=says)
 

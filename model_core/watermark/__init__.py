@@ -4,12 +4,13 @@
 it carries. It is made to outlive what happens to media on their way: compression, resizing, cropping.
 ``benchmarks/README.md`` says what it outlives and what beats it.
 
-What a secret key protects: without it nobody can tell marked pictures from others by this detector, read or forge an id, or aim
-at the pattern to take it out. What it does not: whoever holds the key can remove the mark, or copy it with its id to any picture.
-One key and id put the same pattern into everything, so that who averages very many such pictures can estimate it without the key,
-and who has a detector to ask can search for what no longer triggers it. Any change that costs enough quality, such as a strong
-blur or a re-drawing by a generative model, removes a mark of this kind. So a mark that is found is evidence that the platform, or
-somebody with its key, made the pixels; it is no proof. A mark that is not found says nothing.
+What a secret key protects: without it nobody can tell marked pictures from others by this detector, or read an id or make one.
+What it does not: the pattern repeats all over a picture, so that who has a marked one can estimate it without the key, take it
+out, or lay it with its id over another picture (the copy attack: Kutter, Voloshynovskiy and Herrigel 2000). Who has a detector to
+ask can search for what no longer triggers it. Any change that costs enough quality, such as a strong blur or a re-drawing by a
+generative model, removes a mark of this kind. So a mark that is found is evidence that the platform made the pixels, or others
+that the mark was copied from; it is no proof. A mark that is not found says nothing. Of two marks put in one after the other the
+later id is read, or none.
 """
 
 from model_core.watermark.carriers import MIN_KEY_BYTES

@@ -68,13 +68,24 @@ def package(tmp_path):
     return folder
 
 
-def _run(package, tmp_path, request, *, name="media", encoder=None, **options):
+class Inverter:
+    """Marks pixels so that anybody can see it, every other sample with an id."""
+
+    def __init__(self):
+        self.seen = []
+
+    def mark(self, frames):
+        self.seen.append(frames.copy())
+        return 255 - frames, None if len(self.seen) % 2 else f"{len(self.seen):012x}"
+
+
+def _run(package, tmp_path, request, *, name="media", encoder=None, watermarker=None, **options):
     folder, asked = tmp_path / name, tmp_path / f"{name}-request"
     folder.mkdir()
     asked.mkdir()
     (asked / "request.json").write_text(json.dumps(request))
     silent = Silent()
-    ports = Ports(tracking=silent, progress=silent, metrics=silent, scratch=tmp_path)
+    ports = Ports(tracking=silent, progress=silent, metrics=silent, scratch=tmp_path, watermarker=watermarker)
     report = run(
         Config(**{"num_images": 3, **options}),
         {"package": package, "request": asked},
@@ -107,6 +118,20 @@ def test_the_same_seed_gives_the_same_bytes_in_other_batches_and_numbers(package
         name = f"image-{index:06d}.png"
         assert (first / name).read_bytes() == (second / name).read_bytes()
         assert (first / name).read_bytes() != (other / name).read_bytes()
+
+
+def test_pixels_are_marked_before_they_are_written_and_their_ids_listed(package, tmp_path):
+    plain, _ = _run(package, tmp_path, {"label": "squares"}, name="plain")
+    marker = Inverter()
+    marked, _ = _run(package, tmp_path, {"label": "squares"}, name="marked", watermarker=marker)
+    off, _ = _run(package, tmp_path, {"label": "squares"}, name="off", watermarker=Inverter(), watermark=False)
+    for index in range(3):
+        before, after, unmarked = (np.asarray(Image.open(folder / f"image-{index:06d}.png")) for folder in (plain, marked, off))
+        assert np.array_equal(after, 255 - before)
+        assert np.array_equal(marker.seen[index], before[None])
+        assert np.array_equal(unmarked, before)
+    ids = [[item["watermark_id"] for item in json.loads((folder / "media.json").read_text())] for folder in (plain, marked, off)]
+    assert ids == [[None] * 3, [None, "000000000002", None], [None] * 3]
 
 
 def test_the_prompt_decides_the_picture_and_is_written_nowhere(package, tmp_path):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from governance.credentials.fingerprint import distance, frame_indices, join_hashes, parse_fingerprint
 from governance.credentials.reading import ManifestState, judge
-from governance.credentials.verdict import Candidate, Check, Origin, Outcome, conclude
+from governance.credentials.verdict import Basis, Candidate, Check, Origin, Outcome, conclude
 
 ORIGIN = Origin(run_id="r", position=0, model_name="m", model_version=1, root_digest="ab" * 32)
 
@@ -47,8 +47,21 @@ def test_looks_never_attribute():
     assert conclude([alike, check("digest", Outcome.HELD, ORIGIN)]).candidates == ()
 
 
+def test_a_watermark_alone_names_the_origins_and_proves_nothing():
+    again = replace(ORIGIN, run_id="s")
+    mark = replace(check("watermark", Outcome.HELD, ORIGIN, again), is_evidence=True)
+    verdict = conclude([check("pixels", Outcome.ABSENT), mark])
+    assert (verdict.origins, verdict.basis, verdict.proven_by, verdict.ok) == ((ORIGIN, again), Basis.WATERMARK, (), False)
+
+
+def test_a_watermark_adds_nothing_to_a_proof_and_takes_nothing_from_it():
+    mark = replace(check("watermark", Outcome.HELD, replace(ORIGIN, model_version=2)), is_evidence=True)
+    verdict = conclude([mark, check("digest", Outcome.HELD, ORIGIN)])
+    assert (verdict.origin, verdict.basis, verdict.proven_by, verdict.ok) == (ORIGIN, Basis.PROOF, ("digest",), True)
+
+
 def test_nothing_proves_nothing():
-    assert conclude([]).ok is False
+    assert (conclude([]).ok, conclude([]).origin, conclude([]).basis) == (False, None, None)
 
 
 @given(st.integers(1, 500))
