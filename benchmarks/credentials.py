@@ -2,8 +2,10 @@
 
 Pictures with large shapes, as generated ones have, and a clip are signed and verified again and again in a home of the
 benchmark's own. Signing is everything between a drawn file and the one that is handed out: digest of the pixels, fingerprint,
-label, manifest, and the file on the disk. Verifying is all of `groundswell content verify` but for the process and its imports.
-Beside the time on the clock stands that of the processor, which other work on the machine lengthens less.
+label, manifest, and the file on the disk. Verifying is all of `groundswell content verify` but for the process and its imports;
+the files bear no watermark, which is the slower case. Apart from these stand the watermark's own times, and how often a mark
+that is copied without the key takes its id along. Beside the time on the clock stands that of the processor, which other work
+on the machine lengthens less.
 """
 
 import argparse
@@ -14,7 +16,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.command import machine, markdown_table, positive, run_command, write_json
+from benchmarks.watermark_media import graphics, photographs
 from governance.credentials.claim import Claim
 from infra.content_credentials import ContentSigner
 from infra.content_keys import signing_keys
@@ -24,13 +29,17 @@ from infra.home import Home
 from infra.media_reading import read_file, read_pixels
 from infra.settings import Settings
 from infra.tables import assets
+from infra.watermark import Watermarker, find_mark, open_watermarker
 from tests.content_world import VERSION, clip_bytes, drawing, encoded, publish_files
+from tests.model_core.watermark.copying import copy_mark
 
 RESULTS = Path(__file__).parent / "results" / "credentials.json"
 SIZES = (32, 64, 256, 512, 1024)
+MARKED = ((1, 64), (1, 256), (1, 512), (1, 1024), (16, 64), (64, 256))
+"""Frames and side of what is marked."""
 
 
-def measure(folder: Path, *, repeat: int, num_assets: int) -> dict[str, Any]:
+def measure(folder: Path, *, repeat: int, num_assets: int, num_copied: int) -> dict[str, Any]:
     """Returns the milliseconds of each step, median and longest, for each kind of file; and of a search by looks."""
     home = Home.open(Settings.load(folder / "home"))
     files = {f"{size}x{size}.png": encoded(drawing(size, size=size), "PNG") for size in SIZES}
@@ -53,7 +62,43 @@ def measure(folder: Path, *, repeat: int, num_assets: int) -> dict[str, Any]:
                 "verify": verify,
             }
         )
-    return {"repeat": repeat, "files": rows, "search": _search(home, made.files[0].fingerprint, num_assets)}
+    watermarker = open_watermarker(home, VERSION.root_digest)
+    return {
+        "repeat": repeat,
+        "files": rows,
+        "search": _search(home, made.files[0].fingerprint, num_assets),
+        "watermark": _watermark(watermarker, repeat),
+        "copied": _copied(watermarker, num_copied),
+    }
+
+
+def _watermark(watermarker: Watermarker, repeat: int) -> list[dict[str, Any]]:
+    """Returns the milliseconds of marking and of looking for a mark that is there and one that is not."""
+    rows = []
+    for num_frames, size in MARKED:
+        frames = np.stack([np.asarray(drawing(seed, size=size)) for seed in range(num_frames)])
+        marked, _ = watermarker.mark(frames)
+        row: dict[str, Any] = {"frames": num_frames, "size": size}
+        row["mark"] = _times(lambda frames=frames: watermarker.mark(frames), repeat)
+        row["found"] = _times(lambda marked=marked: find_mark(marked, watermarker.secrets), repeat)
+        row["not_found"] = _times(lambda frames=frames: find_mark(frames, watermarker.secrets), repeat)
+        rows.append(row)
+    return rows
+
+
+def _copied(watermarker: Watermarker, count: int) -> list[dict[str, int]]:
+    """Returns how many marks can be carried over to other pictures without the key, with their ids."""
+    rows = []
+    for size in (256, 512):
+        sources = graphics(size, -(-count // 2), seed=1) + photographs(size, count // 2, 1, None)
+        others = photographs(size, count, 9, None)
+        read = 0
+        for source, other in zip(sources, others, strict=True):
+            marked, watermark_id = watermarker.mark(source)
+            payload = find_mark(copy_mark(marked, other), watermarker.secrets).payload
+            read += payload is not None and payload.hex() == watermark_id
+        rows.append({"size": size, "pictures": count, "ids_read": read})
+    return rows
 
 
 def _hand_out(signer: ContentSigner, source: Path, target: Path) -> None:
@@ -112,12 +157,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeat", type=positive, default=20, help="how often each file is signed and verified")
     parser.add_argument("--assets", type=positive, default=100_000, help="files on record that a search by looks compares")
+    parser.add_argument("--copied", type=positive, default=12, help="marks of each size that are copied without the key")
     parser.add_argument("--json", type=Path, default=RESULTS, help="where the results go")
     arguments = parser.parse_args(argv)
 
     def body() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            found = measure(Path(folder), repeat=arguments.repeat, num_assets=arguments.assets)
+            found = measure(Path(folder), repeat=arguments.repeat, num_assets=arguments.assets, num_copied=arguments.copied)
         write_json(arguments.json, {"machine": machine(), **found})
         header = ("file", "bytes", "added", "sign, ms", "of it work", "verify, ms", "of it work")
         rows = [
@@ -130,6 +176,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             for row in found["files"]
         ]
         print(markdown_table(header, rows))
+        header = ("frames", "size", "mark, ms", "find, ms", "find nothing, ms")
+        marks = [
+            (row["frames"], row["size"], *(row[what]["cpu_ms"] for what in ("mark", "found", "not_found")))
+            for row in found["watermark"]
+        ]
+        print(markdown_table(header, [tuple(map(str, row)) for row in marks]))
+        for row in found["copied"]:
+            print(f"marks of {row['size']} px copied without the key: {row['ids_read']} of {row['pictures']} ids read")
         print(f"search by looks among {found['search']['assets']:,} files: {found['search']['seconds']} s")
 
     return run_command(body)

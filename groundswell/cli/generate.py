@@ -144,7 +144,9 @@ def command(
         return make_requests(invocation, home, request, requests, actor=actor)
     with run_display(keep=invocation.as_json or not sys.stdout.isatty()) as display:
         outcome = generate(home, request, actor=actor, on_view=display)
-    files = [{"path": file.path, "sha256": file.sha256, "seed": file.seed} for file in outcome.files]
+    files = [
+        {"path": file.path, "sha256": file.sha256, "seed": file.seed, "watermark_id": file.watermark_id} for file in outcome.files
+    ]
     if invocation.as_json:
         echo_json(
             {
