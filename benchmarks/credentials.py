@@ -35,7 +35,7 @@ from tests.model_core.watermark.copying import copy_mark
 
 RESULTS = Path(__file__).parent / "results" / "credentials.json"
 SIZES = (32, 64, 256, 512, 1024)
-MARKED = ((1, 64), (1, 256), (1, 512), (1, 1024), (16, 64), (64, 256))
+MARKED = ((1, 64), (1, 256), (1, 512), (1, 1024), (16, 64), (16, 256), (64, 256))
 """Frames and side of what is marked."""
 
 
