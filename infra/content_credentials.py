@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from governance.credentials.claim import Claim, manifest_definition
+from governance.credentials.ingredient import Ingredient
 from governance.credentials.label import AigcLabel, produce_id
 from governance.credentials.marking import mark
 from governance.credentials.media_kind import MediaKind
@@ -25,6 +26,8 @@ from infra.content_keys import ContentKeys
 from infra.media_reading import read_file
 from infra.whole_file import whole_file
 
+_MAX_CARRIED = 1 << 20
+"""How many bytes the manifests of a file may have together, those of what it was made from included."""
 _PUBLIC = 0o666  # what the user's mask leaves of it, as of any file
 
 
@@ -61,41 +64,63 @@ class ContentSigner:
         self._clock = clock
         self._version = metadata.version("groundswell")
 
-    def sign(self, kind: MediaKind, data: bytes, claim: Claim, *, title: str) -> bytes:
+    def sign(self, kind: MediaKind, data: bytes, claim: Claim, *, title: str, ingredient: Ingredient | None = None) -> bytes:
         """Returns a file with its label and its manifest, which covers the label.
+
+        The manifest of an ingredient is carried along, with what c2pa finds of it now. Where it cannot be read, or is larger than
+        is carried, the ingredient stands in the manifest without it.
 
         Args:
             kind: What it is.
             data: Its bytes.
             claim: Where it came from.
             title: Its name.
+            ingredient: What it was made from, which is the source of the claim.
 
         Raises:
             BadRecordError: It is malformed.
             IntegrityError: It cannot be signed, or what was signed does not verify.
         """
-        import c2pa
-
         label = AigcLabel(
             producer=self._producer, produce_id=produce_id(claim.run_id, claim.position), integrity=claim.pixels_sha256
         )
         created = format_time(self._clock())
         definition = manifest_definition(claim, title=title, generator_version=self._version, created=created)
+        marked = mark(kind, data, label, source_type=claim.digital_source_type)
+        if ingredient is not None:
+            signed = self._signed(kind, marked, definition, title=title, carried=ingredient)
+            if signed is not None and len(signed) <= len(marked) + _MAX_CARRIED:
+                return signed
+            definition["ingredients"] = [ingredient.definition()]
+        return self._signed(kind, marked, definition, title=title) or b""
+
+    def _signed(
+        self, kind: MediaKind, data: bytes, definition: dict[str, Any], *, title: str, carried: Ingredient | None = None
+    ) -> bytes | None:
+        """Returns a file with a manifest; None where what is to be carried along cannot be read."""
+        import c2pa
+
         signed = io.BytesIO()
         try:
             with c2pa.Builder(definition, self._context) as builder:
-                builder.sign(kind.mime_type, io.BytesIO(mark(kind, data, label)), signed)
+                if carried is not None:
+                    try:
+                        builder.add_ingredient(carried.definition(), carried.media_type, io.BytesIO(carried.data))
+                    except c2pa.C2paError:
+                        return None
+                builder.sign(kind.mime_type, io.BytesIO(data), signed)
         except c2pa.C2paError as error:
             raise IntegrityError(f"{title} cannot be signed: {error!s:.200}") from error
         return signed.getvalue()
 
-    def sign_file(self, source: Path, target: Path, claim: Claim) -> SignedFile:
+    def sign_file(self, source: Path, target: Path, claim: Claim, *, ingredient: Ingredient | None = None) -> SignedFile:
         """Writes a file with credentials; it has its name once it is whole, or not at all.
 
         Args:
             source: The file without them.
             target: Where to; the folder is there.
             claim: Where it came from.
+            ingredient: What it was made from, which is the source of the claim.
 
         Raises:
             BadRecordError: The source is no picture or clip.
@@ -103,7 +128,7 @@ class ContentSigner:
             IntegrityError: It cannot be signed.
         """
         file = read_file(source)
-        data = self.sign(file.kind, file.data, claim, title=target.name)
+        data = self.sign(file.kind, file.data, claim, title=target.name, ingredient=ingredient)
         with whole_file(target, mode=_PUBLIC) as out:
             out.write(data)
         return SignedFile(path=target, sha256=hashlib.sha256(data).hexdigest(), num_bytes=len(data))

@@ -175,4 +175,5 @@ def _origin(row: Mapping[str, Any], promotions: tuple[PromotedBy, ...] | None) -
         file_name=row["file_name"],
         created=row["created"],
         promotions=promotions,
+        source_sha256=row["source_sha256"],
     )

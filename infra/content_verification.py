@@ -18,6 +18,7 @@ from governance.errors import BadRecordError, IntegrityError
 from infra.content_credentials import read_manifest
 from infra.content_keys import ContentTrust, content_trust
 from infra.content_records import ContentRecords, Person, UnsignedRecordError
+from infra.content_source import Source, source_of
 from infra.frame_sample import FrameSample
 from infra.looks_check import NAME as FINGERPRINT
 from infra.looks_check import check_looks
@@ -79,6 +80,7 @@ class Verification:
         approved: Who approved the model's version; None where that is not known.
         datasets: Digests of the datasets that the model goes back to; None where that is not known.
         mark: The home's watermark in the pixels; None where it was not looked for.
+        source: What it was made from; None where a model made it from nothing, or that is not known.
     """
 
     file: MediaFile
@@ -87,6 +89,7 @@ class Verification:
     approved: tuple[Approved, ...] | None
     datasets: tuple[str, ...] | None
     mark: "Detection | None"
+    source: Source | None
 
 
 def verify_content(path: Path, *, home: "Home | None", root_pem: str | None = None) -> Verification:
@@ -121,7 +124,7 @@ def _verified(evidence: Evidence) -> Verification:
     for check in CHECKS:
         checks.append(check(evidence, checks))
     verdict = conclude(checks)
-    approved = datasets = None
+    approved = datasets = source = None
     if (origin := verdict.origin) is not None:
         records = evidence.records
         if origin.promotions is not None:
@@ -136,6 +139,7 @@ def _verified(evidence: Evidence) -> Verification:
                 for one in origin.promotions
             )
         datasets = tuple(records.datasets(origin.root_digest)) if records and origin.sha256 else None
+        source = source_of(origin, records)
     return Verification(
         file=evidence.file,
         pixels=evidence.pixels,
@@ -143,6 +147,7 @@ def _verified(evidence: Evidence) -> Verification:
         approved=approved,
         datasets=datasets,
         mark=None if isinstance(evidence.mark, str) else evidence.mark,
+        source=source,
     )
 
 
@@ -183,6 +188,7 @@ def _claimed(claim: Claim) -> Origin:
         model_version=claim.model_version,
         root_digest=claim.root_digest,
         promotions=claim.promotions,
+        source_sha256=claim.source_sha256,
     )
 
 
@@ -201,6 +207,8 @@ def _recorded(evidence: Evidence, trust: ContentTrust, records: ContentRecords, 
         raise IntegrityError(f"it names model {claim.model}, the ledger {origin.model}")
     if {one.promotion_id for one in origin.promotions or ()} != {one.promotion_id for one in claim.promotions}:
         raise IntegrityError("it names other promotions than the ledger")
+    if origin.source_sha256 != claim.source_sha256:
+        raise IntegrityError("it names another source than the ledger")
     if origin.sha256 != evidence.file.sha256:
         raise IntegrityError("the file is not byte for byte the one on record: what no signature covers was changed")
     return origin

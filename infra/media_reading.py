@@ -30,6 +30,7 @@ MAX_FRAME_PIXELS = 1 << 26
 MAX_FRAMES = 20_000
 MAX_PIXELS = 1 << 32
 _EIGHT_BIT = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA"})
+_HEAD = 16
 _HASH_SIZE = 8
 _HASH_INPUT = 32
 _HINT = "name a whole PNG, JPEG, WebP, GIF or MP4 file"
@@ -77,6 +78,23 @@ def read_file(path: Path) -> MediaFile:
     Raises:
         BadRecordError: It is missing, no regular file (a symbolic link is none), too large, or of no known kind.
     """
+    data = read_bytes(path, is_known=lambda head: sniff(head) is not None)
+    kind = sniff(data[:_HEAD])
+    if kind is None:
+        raise BadRecordError(f"{path} changes while it is read", hint=_HINT)
+    return MediaFile(path=path, kind=kind, data=data, sha256=hashlib.sha256(data).hexdigest())
+
+
+def read_bytes(path: Path, *, is_known: Callable[[bytes], bool]) -> bytes:
+    """Reads a file that may be a picture or clip, within bounds.
+
+    Args:
+        path: The file.
+        is_known: Says whether a file with these first 16 bytes, or fewer, is read.
+
+    Raises:
+        BadRecordError: It is missing, no regular file (a symbolic link is none), too large, or not known.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
@@ -88,8 +106,7 @@ def read_file(path: Path) -> MediaFile:
         os.close(descriptor)
         raise BadRecordError(f"{path} is no regular file", hint=_HINT)
     with os.fdopen(descriptor, "rb") as file:
-        kind = sniff(file.read(16))
-        if kind is None:
+        if not is_known(file.read(_HEAD)):
             raise BadRecordError(f"{path} is no picture or clip", hint=_HINT)
         if status.st_size > MAX_BYTES:
             raise BadRecordError(f"{path} has more than {MAX_BYTES >> 20} MiB", hint="longer clips are checked in parts")
@@ -97,7 +114,7 @@ def read_file(path: Path) -> MediaFile:
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise BadRecordError(f"{path} grows while it is read", hint=_HINT)
-    return MediaFile(path=path, kind=kind, data=data, sha256=hashlib.sha256(data).hexdigest())
+    return data
 
 
 def read_pixels(kind: MediaKind, data: bytes, *, name: object = "the file", sample: FrameSample | None = None) -> Pixels:

@@ -7,11 +7,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components.generate_media.formats import MediaFormat
 from components.runtime import RunContext, run_step
-from components.store import ArtifactRef
+from components.store import ArtifactRef, artifact_digest
 from governance import lineage
 from governance.canonical import canonical_text
 from infra.content_keys import signing_keys
@@ -26,6 +26,9 @@ from model_core.device import DeviceName
 from model_core.sampling.names import SamplerName
 from pipelines.publishing import GeneratedFile, Publication, publish, record_files
 from pipelines.recorded import OnView, recorded_run, shown
+
+if TYPE_CHECKING:
+    from pipelines.source_media import SourceMedia
 
 PIPELINE = "generation"
 STEP = "generate_media"
@@ -48,6 +51,12 @@ class GenerateRequest:
         sampler: How to go from noise to a picture; the model's own way where it is not given.
         batch_size: Pictures or clips at a time; the step's own number where it is not given.
         device: Where to compute: `cpu`, `cuda`, or `auto` for a GPU where there is one.
+        source: A picture or clip to make them from, or None.
+        strength: Share of the path from noise to data that the source is taken back and forth: 0 returns what the codec makes of
+            it, 1 keeps nothing of it.
+        keep_frames: Which frames of the source, counted from 0, stay as they are.
+        continue_frames: How many frames of the source's end are the beginning of what is made.
+        num_passes: How often each step is taken where frames are kept; the step's own number where it is not given.
         options: What else is chosen of sampling, by the names of `SamplingOptions`; the model's own where one is not given.
         out: The folder for the files.
     """
@@ -64,6 +73,11 @@ class GenerateRequest:
     sampler: SamplerName | None = None
     batch_size: int | None = None
     device: DeviceName = "auto"
+    source: Path | None = None
+    strength: float | None = None
+    keep_frames: tuple[int, ...] = ()
+    continue_frames: int | None = None
+    num_passes: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     out: Path
 
@@ -93,9 +107,11 @@ def generate(home: Home, request: GenerateRequest, *, actor: str, on_view: OnVie
         RefusedError: The key that signs files was revoked.
         GuardrailError: The guardrails refuse it, which is on record then.
         BadPromptError: The prompt is empty, too long, or no text.
-        BadSettingError: The request names neither prompt nor label.
+        BadSettingError: The request names neither prompt nor label nor a source.
+        BadRecordError: The source is no picture or clip.
+        BadDataError: The source is damaged, too large, or does not fit the model.
     """
-    if request.prompt is None and request.label is None:
+    if request.prompt is None and request.label is None and request.source is None:
         raise BadSettingError("neither a prompt nor a label is given", hint="add --prompt TEXT or --label NAME")
     from infra.model_versions import find_version, open_version
 
@@ -104,21 +120,32 @@ def generate(home: Home, request: GenerateRequest, *, actor: str, on_view: OnVie
     admission = admit(home.database, version, asked, actor=actor)
     opened = open_version(version, home.package_keys, home.package_cache)
     admission.require_size_of(opened.config)
+    source = _read_source(request, opened.config)
     package, keys = opened.folder, signing_keys(home)
     began = time.time()
     config = {**_config(request), "watermark": home.settings.watermark}
     params = {STEP: config, "model": f"{version.name}/{version.version}", "guardrails": admission.policy.digest}
-    inputs = [f"package:{version.root_digest}"]
+    inputs = [f"package:{version.root_digest}", *([source.subject] if source else [])]
     with recorded_run(home, pipeline=PIPELINE, runner="in-process", params=params, actor=actor, inputs=inputs) as run:
         folder = home.run_folder(run.run_id) / "request"
         try:
-            _write_request(folder, request)
+            _write_request(folder, request, source)
+            digest = artifact_digest("request", folder)
             with shown(run, steps=(STEP,), on_view=on_view):
                 media = run_step(run, STEP, config, {"package": package, "request": folder})["media"]
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        made = publish(home, version, media.path, request.out, run_id=run.run_id, prefix=run.run_id[:8], keys=keys)
-        _record(run, version, media, made, request)
+        made = publish(
+            home,
+            version,
+            media.path,
+            request.out,
+            run_id=run.run_id,
+            prefix=run.run_id[:8],
+            keys=keys,
+            ingredient=source.ingredient if source else None,
+        )
+        _record(run, version, media, made, request, source=source, request_digest=digest)
     return GenerateOutcome(
         run_id=run.run_id,
         model_version=f"{version.name}/{version.version}",
@@ -139,32 +166,60 @@ def _config(request: GenerateRequest) -> dict[str, Any]:
         "sampler": request.sampler,
         "batch_size": request.batch_size,
         "device": request.device,
+        "strength": request.strength,
+        "keep_frames": request.keep_frames or tuple(range(request.continue_frames or 0)) or None,
+        "num_passes": request.num_passes,
         **request.options,
     }
     return {key: value for key, value in given.items() if value is not None}
 
 
-def _write_request(folder: Path, request: GenerateRequest) -> None:
+def _read_source(request: GenerateRequest, config: Mapping[str, Any]) -> "SourceMedia | None":
+    if request.source is None:
+        return None
+    from pipelines.source_media import read_source
+
+    return read_source(request.source, config, num_frames=request.num_frames, num_last=request.continue_frames)
+
+
+def _write_request(folder: Path, request: GenerateRequest, source: "SourceMedia | None") -> None:
     folder.mkdir(parents=True)
-    content = {"prompt": request.prompt, "label": request.label}
+    content = {"prompt": request.prompt, "label": request.label, "source": source is not None}
+    if source is not None:
+        source.write_to(folder)
     (folder / "request.json").write_text(json.dumps(content), encoding="utf-8")
     # The salt keeps the request's digest, which lineage shows, from being guessed back to the prompt.
     (folder / "salt").write_text(secrets.token_hex(32), encoding="ascii")
 
 
-def _record(run: RunContext, version: Any, media: ArtifactRef, made: Publication, request: GenerateRequest) -> None:
+def _record(
+    run: RunContext,
+    version: Any,
+    media: ArtifactRef,
+    made: Publication,
+    request: GenerateRequest,
+    *,
+    source: "SourceMedia | None",
+    request_digest: str,
+) -> None:
+    code: Mapping[str, Any] = {
+        "environment": {"lock_digest": lock_digest()},
+        "code_digest": source_digest("pipelines.generation"),
+        "revision": source_revision(),
+    }
     with run.home.database.unit_of_work() as uow:
         condition = uow.commit_to(canonical_text({"label": request.label, "prompt": request.prompt}))
-        record_files(uow, version, made, run_id=run.run_id, condition=condition, actor=run.actor)
+        sha256 = source.sha256 if source else None
+        record_files(uow, version, made, run_id=run.run_id, condition=condition, source_sha256=sha256, actor=run.actor)
+        if source is not None:
+            record_event(uow, source.event(uow, run_id=run.run_id, pipeline=PIPELINE, request=request_digest, **code))
         event = lineage.run_event(
             "COMPLETE",
             lineage.StepIdentity(run_id=run.run_id, pipeline=PIPELINE, step="publish_media"),
             time=uow.time,
             inputs=[lineage.ArtifactRef(kind=media.kind, digest=media.digest)],
             outputs=[lineage.ArtifactRef(kind="media", digest=file.sha256) for file in made.files],
-            environment={"lock_digest": lock_digest()},
-            code_digest=source_digest("pipelines.generation"),
-            revision=source_revision(),
+            **code,
         )
         record_event(uow, event)
         sign_head(uow, run.home.keys)  # so that a file can be verified as soon as it is on record

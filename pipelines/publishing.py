@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from governance.credentials.claim import Claim, PromotedBy
+from governance.credentials.ingredient import Ingredient
 from governance.ledger import SYSTEM, format_time
 from infra.content_credentials import ContentSigner
 from infra.content_keys import ContentKeys
@@ -62,6 +63,7 @@ def publish(
     run_id: str,
     prefix: str,
     keys: ContentKeys,
+    ingredient: Ingredient | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Publication:
     """Writes what a run generated to a folder, each file with its label and its signed manifest.
@@ -74,6 +76,7 @@ def publish(
         run_id: The run.
         prefix: What the files' names begin with.
         keys: What to sign with.
+        ingredient: The file that they were made from; None for what the model made from nothing.
         clock: Says when the files are made.
 
     Raises:
@@ -103,8 +106,10 @@ def publish(
             root_digest=version.root_digest,
             pixels_sha256=pixels.sha256,
             promotions=promotions,
+            source_sha256=ingredient.sha256 if ingredient else None,
         )
-        signed = signer.sign_file(source, (out / f"{prefix}-{item['file']}").absolute(), claim)
+        target = (out / f"{prefix}-{item['file']}").absolute()
+        signed = signer.sign_file(source, target, claim, ingredient=ingredient)
         files.append(
             GeneratedFile(
                 path=signed.path,
@@ -120,7 +125,14 @@ def publish(
 
 
 def record_files(
-    uow: UnitOfWork, version: ModelVersion, made: Publication, *, run_id: str, condition: str, actor: str = SYSTEM
+    uow: UnitOfWork,
+    version: ModelVersion,
+    made: Publication,
+    *,
+    run_id: str,
+    condition: str,
+    source_sha256: str | None = None,
+    actor: str = SYSTEM,
 ) -> None:
     """Records each file that a run handed out: its row, and the entry that says the same.
 
@@ -130,6 +142,7 @@ def record_files(
         made: What was handed out.
         run_id: The run.
         condition: The commitment to what was asked for.
+        source_sha256: SHA-256 of the file that they were made from.
         actor: Who asked.
     """
     for position, file in enumerate(made.files):
@@ -143,6 +156,7 @@ def record_files(
             "root_digest": version.root_digest,
             "seed": file.seed,
             "watermark_id": file.watermark_id,
+            **({"source_sha256": source_sha256} if source_sha256 else {}),
         }
         row = {**values, "model_name": version.name, "model_version": version.version}
         uow.connection.execute(assets.insert().values(**row, sha256=file.sha256, run_id=run_id))

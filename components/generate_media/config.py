@@ -1,5 +1,7 @@
 """Configuration of the step that makes pictures and clips."""
 
+from typing import Annotated
+
 from pydantic import ConfigDict, Field
 
 from components.generate_media.formats import MediaFormat
@@ -24,6 +26,10 @@ class Config(SamplingOptions):
         batch_size: Pictures or clips at a time.
         device: `cpu`, `cuda`, or `auto` for a GPU where there is one.
         watermark: Whether the pixels get the home's invisible mark, where they have room for it.
+        strength: Share of the path from noise to data that the request's source is taken back and forth: 0 returns what the codec
+            makes of it, 1 keeps nothing of it. Needed where there is a source, and 1 if not given where frames are kept.
+        keep_frames: Which frames of the source stay, counted from 0, while the others are made to go with them.
+        num_passes: How often each step is taken where frames are kept: more fit them better, and take longer.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -38,3 +44,6 @@ class Config(SamplingOptions):
     batch_size: int = Field(default=8, ge=1, le=4096)
     device: DeviceName = "auto"
     watermark: bool = True
+    strength: float | None = Field(default=None, ge=0, le=1)
+    keep_frames: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(), max_length=100_000)
+    num_passes: int | None = Field(default=None, ge=1, le=1000)

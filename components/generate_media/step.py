@@ -3,25 +3,30 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.generate_media.config import Config
 from components.generate_media.files import GRID_NAME, chosen_format, write_media
+from components.generate_media.formats import DEFAULT_FPS
 from components.ports import Ports, StepReport, Watermarker
+from model_core.codec.autoencoder import Codec
+from model_core.codec.batches import clips_to_unit_range
 from model_core.codec.io import load_codec
 from model_core.conditioning.text import MiniLMEncoder, TextEncoder
+from model_core.data.media import Pixels
 from model_core.errors import BadDataError, BadModelError
 from model_core.sampling.generate import generate_clips, load_transformer
 from model_core.sampling.seeds import image_seed
 from model_core.transformer.model_config import TextEncoderId
 
 REQUEST_NAME = "request.json"
+SOURCE_NAME = "source.npy"
 MEDIA_NAME = "media.json"
 _MAX_PROMPT = 2000
-_FPS = 8.0
-"""Of clips whose model says nothing of it."""
 
 
 class Request(BaseModel):
@@ -30,12 +35,14 @@ class Request(BaseModel):
     Attributes:
         prompt: A caption in plain words.
         label: The name of a label that the model knows.
+        source: Whether there is a picture or clip to start from, `SOURCE_NAME` beside the request.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     prompt: str | None = Field(default=None, max_length=_MAX_PROMPT)
     label: str | None = None
+    source: bool = False
 
 
 def run(
@@ -50,13 +57,15 @@ def run(
 
     Args:
         config: How many, from which seed.
-        inputs: ``package``, verified by who opened it, and ``request`` with request.json.
+        inputs: ``package``, verified by who opened it, and ``request`` with request.json and perhaps source.npy, the frames of
+            what to start from, at the size and length of what is made.
         outputs: ``media``: image-000000.png or clip-000000.mp4 and so on, media.json, and grid.png with all of them.
         ports: Progress, and what marks the pixels; where there is none, they are not marked.
         text_encoder: Embeds the prompt; the one that ships with the platform if not given.
 
     Raises:
-        BadDataError: The request is malformed, empty, or names a label, a length or a format that the model does not know.
+        BadDataError: The request is malformed, empty, or names a label, a length or a format that the model does not know; or the
+            source does not fit the rest.
         BadModelError: The package is damaged or needs another text encoder, a sample does not come out finite, or a batch does
             not fit into memory.
     """
@@ -64,6 +73,7 @@ def run(
     transformer, model_config = load_transformer(inputs["package"])
     num_frames = config.num_frames or model_config.latent_shape[1]
     media_format = chosen_format(config.media_format, num_frames)
+    source = read_source(inputs["request"], request, config)
     label = _label_index(request, model_config.conditioning.labels)
     text = states = None
     if request.prompt is not None:
@@ -72,10 +82,12 @@ def run(
         text = encoder.encode([request.prompt])
         states = encoder.encode_tokens([request.prompt])[0] if transformer.config.reads_text_states else None
     size, seeds = model_config.image_size, [image_seed(config.seed, index) for index in range(config.num_images)]
+    codec = load_codec(inputs["package"] / "codec")
     samples = generate_clips(
         transformer,
         model_config,
-        load_codec(inputs["package"] / "codec"),
+        codec,
+        **({} if source is None else _starting_from(source, codec, config, len(seeds))),
         labels=[label] * len(seeds),
         text=None if text is None else text.expand(len(seeds), -1),
         text_states=None if states is None else states.expand(len(seeds), -1, -1),
@@ -95,7 +107,7 @@ def run(
         seeds,
         request.label,
         watermark_ids=watermark_ids,
-        fps=model_config.fps or _FPS,
+        fps=model_config.fps or DEFAULT_FPS,
         media_format=media_format,
         folder=outputs["media"],
     )
@@ -124,7 +136,7 @@ def read_request(path: Path) -> Request:
         raise BadDataError(f"{path.name}: {where}: {first['msg']}") from None
     if request.prompt is not None and (not request.prompt.strip() or "\0" in request.prompt):
         raise BadDataError("the prompt is empty or holds a NUL character", hint="describe a picture in a few words")
-    if request.prompt is None and request.label is None:
+    if request.prompt is None and request.label is None and not request.source:
         raise BadDataError("the request names neither a prompt nor a label", hint="give one of them")
     return request
 
@@ -138,6 +150,45 @@ def _mark(samples: np.ndarray, watermarker: Watermarker | None) -> list[str | No
         samples[index], watermark_id = watermarker.mark(frames)
         ids.append(watermark_id)
     return ids
+
+
+def read_source(folder: Path, request: Request, config: Config) -> Pixels | None:
+    """Reads what to start from, uint8 [frames size size 3]; None where there is nothing.
+
+    Raises:
+        BadDataError: It is missing or damaged, or the configuration does not fit it.
+    """
+    if not request.source:
+        if config.strength is not None or config.keep_frames:
+            raise BadDataError("there is no source, of which strength and kept frames could speak", hint="leave them out")
+        return None
+    if config.strength is None and not config.keep_frames:
+        raise BadDataError("how much of the source stays is not said", hint="give a strength from 0 to 1, or frames to keep")
+    try:
+        frames: Pixels = np.load(folder / SOURCE_NAME, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise BadDataError(f"{SOURCE_NAME} cannot be read: {error!s:.200}") from error
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
+        raise BadDataError(f"the source has shape {list(frames.shape)} and type {frames.dtype}, which are no frames")
+    if (last := max(config.keep_frames, default=0)) >= len(frames):
+        hint = f"they are counted from 0 to {len(frames) - 1}"
+        raise BadDataError(f"frame {last} cannot be kept where there are {len(frames)}", hint=hint)
+    return frames
+
+
+def _starting_from(source: Pixels, codec: Codec, config: Config, count: int) -> dict[str, Any]:
+    """Returns what `generate_clips` takes to start so many samples from a source."""
+    clip = clips_to_unit_range(torch.from_numpy(source)[None])  # [1 3 frames size size]
+    with torch.no_grad():
+        latents = codec.encode(clip)
+    keep = torch.zeros(len(source), dtype=torch.bool)
+    keep[list(config.keep_frames)] = True
+    return {
+        "start": latents.expand(count, -1, -1, -1, -1),
+        "strength": 1.0 if config.strength is None else config.strength,
+        "keep": keep,
+        **({} if config.num_passes is None else {"num_passes": config.num_passes}),
+    }
 
 
 def _label_index(request: Request, labels: list[str]) -> int | None:

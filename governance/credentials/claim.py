@@ -1,4 +1,4 @@
-"""What a generated file's C2PA manifest says: that a trained model made it, and where the record about it is.
+"""What a generated file's C2PA manifest says: that a trained model made it, from what, and where the record about it is.
 
 No prompt and no name of a person stands in it; people are ids, whose names are the home's to tell or to erase.
 """
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from governance.credentials.ingredient import EDITED_SOURCE_TYPE, edit_actions
 from governance.errors import BadRecordError
 
 ASSERTION = "org.groundswell.provenance"
@@ -42,6 +43,7 @@ class Claim:
         root_digest: The root digest of the version's package, in hex.
         pixels_sha256: SHA-256 of its decoded pixels, in hex, see `infra.media_reading`.
         promotions: Why the version was a champion; empty where it was none.
+        source_sha256: SHA-256 of the file that it was made from, in hex; None where a model made it from nothing.
     """
 
     run_id: str
@@ -51,6 +53,7 @@ class Claim:
     root_digest: str
     pixels_sha256: str
     promotions: tuple[PromotedBy, ...] = ()
+    source_sha256: str | None = None
 
     @property
     def subject(self) -> str:
@@ -75,7 +78,13 @@ class Claim:
                 {"environment": one.environment, "promotion_id": one.promotion_id, "approvers": list(one.approvers)}
                 for one in self.promotions
             ],
+            **({"source": {"sha256": self.source_sha256}} if self.source_sha256 else {}),
         }
+
+    @property
+    def digital_source_type(self) -> str:
+        """What the file is, as IPTC names it."""
+        return EDITED_SOURCE_TYPE if self.source_sha256 else DIGITAL_SOURCE_TYPE
 
 
 def parse_claim(data: Any) -> Claim:
@@ -103,6 +112,7 @@ def parse_claim(data: Any) -> Claim:
                 )
                 for one in data["promotions"]
             ),
+            source_sha256=_text(data["source"]["sha256"]) if "source" in data else None,
         )
     except (KeyError, TypeError) as error:
         raise BadRecordError(f"the assertion {ASSERTION} is malformed") from error
@@ -117,17 +127,14 @@ def manifest_definition(claim: Claim, *, title: str, generator_version: str, cre
         generator_version: The version of groundswell.
         created: When it was made, RFC 3339; what the clock said, no authority vouches for it.
     """
-    action = {
-        "action": "c2pa.created",
-        "when": created,
-        "digitalSourceType": DIGITAL_SOURCE_TYPE,
-        "softwareAgent": {"name": claim.model_name, "version": str(claim.model_version)},
-    }
+    agent = {"name": claim.model_name, "version": str(claim.model_version)}
+    made = {"action": "c2pa.created", "when": created, "digitalSourceType": DIGITAL_SOURCE_TYPE, "softwareAgent": agent}
+    actions = edit_actions(when=created, agent=agent) if claim.source_sha256 else [made]
     return {
         "title": title,
         "claim_generator_info": [{"name": "groundswell", "version": generator_version}],
         "assertions": [
-            {"label": "c2pa.actions", "data": {"actions": [action]}},
+            {"label": "c2pa.actions", "data": {"actions": actions}},
             {"label": ASSERTION, "data": claim.to_assertion()},
         ],
     }

@@ -95,9 +95,9 @@ def parse_label(text: str) -> AigcLabel:
     )
 
 
-def xmp_packet(label: AigcLabel) -> bytes:
+def xmp_packet(label: AigcLabel, *, source_type: str = DIGITAL_SOURCE_TYPE) -> bytes:
     """Returns the XMP packet of a picture: the label, and IPTC's digital source type."""
-    values = {"rdf": _RDF, "tc260": TC260, "iptc": IPTC_EXTENSION, "source_type": DIGITAL_SOURCE_TYPE}
+    values = {"rdf": _RDF, "tc260": TC260, "iptc": IPTC_EXTENSION, "source_type": source_type}
     return _PACKET.format(**values, label=escape(label.to_json())).encode()
 
 

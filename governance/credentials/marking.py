@@ -1,18 +1,19 @@
 """The label of generated content in any kind of file, by one call each."""
 
+from governance.credentials.claim import DIGITAL_SOURCE_TYPE
 from governance.credentials.clip_metadata import embed_in_clip, extract_from_clip
 from governance.credentials.label import AigcLabel, parse_label, parse_xmp, xmp_packet
 from governance.credentials.media_kind import MediaKind
 from governance.credentials.picture_metadata import embed_xmp, extract_xmp
 
 
-def mark(kind: MediaKind, data: bytes, label: AigcLabel) -> bytes:
+def mark(kind: MediaKind, data: bytes, label: AigcLabel, *, source_type: str = DIGITAL_SOURCE_TYPE) -> bytes:
     """Returns a file with the label of GB 45438-2025 and IPTC's digital source type; its pixels are untouched.
 
     Raises:
         BadRecordError: The file is malformed.
     """
-    packet = xmp_packet(label)
+    packet = xmp_packet(label, source_type=source_type)
     return embed_in_clip(data, label.to_json(), packet) if kind is MediaKind.MP4 else embed_xmp(kind, data, packet)
 
 

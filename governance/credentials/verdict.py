@@ -50,6 +50,7 @@ class Origin:
         file_name: What it was called; empty where only the manifest was asked.
         created: When it was recorded; empty where only the manifest was asked.
         promotions: Why the version was a champion; None where that was not kept.
+        source_sha256: SHA-256 of the file that it was made from; None where a model made it from nothing.
     """
 
     run_id: str
@@ -62,6 +63,7 @@ class Origin:
     file_name: str = ""
     created: str = ""
     promotions: tuple[PromotedBy, ...] | None = None
+    source_sha256: str | None = None
 
     @property
     def model(self) -> str:

@@ -12,6 +12,7 @@ from groundswell.cli.problem import EXIT_INTEGRITY, Problem, tell_problem
 if TYPE_CHECKING:
     from governance.credentials.verdict import Candidate
     from infra.content_records import Person
+    from infra.content_source import Source
     from infra.content_verification import Approved, Verification
     from infra.home import Home
 
@@ -138,6 +139,18 @@ def _attribution(found: "Verification") -> dict[str, Any] | None:
         ],
         "promotions": None if found.approved is None else [_promotion(one) for one in found.approved],
         "datasets": None if found.datasets is None else list(found.datasets),
+        "source": None if found.source is None else _source(found.source),
+    }
+
+
+def _source(source: "Source") -> dict[str, Any]:
+    origin = source.origin
+    return {
+        "sha256": source.sha256,
+        "says": source.says,
+        "model": origin.model if origin else None,
+        "run_id": origin.run_id if origin else None,
+        "position": origin.position if origin else None,
     }
 
 
@@ -185,6 +198,8 @@ def _print(found: "Verification") -> None:
             facts.append(("file", f"{origin.position} of run {origin.run_id}"))
             if origin.created:
                 facts.append(("recorded", f"{format_time(origin.created)} UTC"))
+        if found.source is not None:
+            facts.append(("made from", printable(f"{found.source.sha256}, a file {found.source.says}")))
         proof = ", ".join(verdict.proven_by)
         echo_facts([*facts, ("proven by", proof) if proof else ("rests on", "the watermark alone: evidence, no proof")])
     heading("Checks")

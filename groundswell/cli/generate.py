@@ -8,6 +8,7 @@ import click
 
 from components.generate_media.formats import MediaFormat
 from groundswell.cli.context import Command, Invocation, pass_invocation
+from groundswell.cli.editing import editing_options, take_editing
 from groundswell.cli.live import run_display
 from groundswell.cli.output import echo_facts, echo_json, echo_table, format_duration, heading, shown_path
 from groundswell.cli.sampling import sampling_options
@@ -26,9 +27,12 @@ _MAX_IMAGES = 10_000
         "groundswell generate groundswell-dit/1 --label food --out pictures",
         "groundswell generate groundswell-dit/1 --requests campaign.csv --out campaign",
         'groundswell generate moving/1 --prompt "a red apple moving left slowly on a blue background" --out clips',
+        'groundswell generate groundswell-dit/1 --from photo.jpg --strength 0.6 --prompt "flag of Japan" --out restyled',
+        "groundswell generate moving/1 --from clip.mp4 --continue-frames 4 --out continued",
     ),
 )
 @click.argument("model")
+@editing_options
 @click.option("--prompt", metavar="TEXT", help="What they show, in words.")
 @click.option("--label", metavar="NAME", help="What they show, as one of the model's categories.")
 @click.option(
@@ -109,12 +113,22 @@ def command(
     prompt go into the ledger, so that `groundswell lineage FILE.png` leads back to the data; the prompt itself does not. If items
     of the data behind the model were withdrawn, a warning says so.
 
+    With --from they are made from a picture or clip, by taking it part of the way to noise and back. --strength 0 returns what
+    the model's codec makes of it (reconstruct), little cleans it up (denoise), half takes it to the prompt or category
+    (restyle), 1 keeps nothing; without a prompt or category the model goes by what it sees. A model of clips takes a picture as
+    a still clip. --keep-frames fills in around frames that stay, --continue-frames goes on where a clip ends. Of FILE its digest
+    is on record and nothing else: where it was made here, lineage leads through it to its own model and data.
+
     With --requests every row of a table is checked first, and bad rows are named; the rest is made, each with a run of its own,
     and DIR/results.csv says by request_id what came of it. Interrupted, the same command goes on where it was. The exit code is
     3 if a row is bad, 5 if the guardrails refuse one.
     """
-    if [prompt, label, requests].count(None) != 2:
+    editing = take_editing(options)
+    num_asked = 3 - [prompt, label, requests].count(None)
+    if num_asked > 1 or (num_asked == 0 and editing["source"] is None):
         raise click.UsageError("name what to make: one of --prompt TEXT, --label NAME and --requests FILE")
+    if requests is not None and editing["source"] is not None:
+        raise click.UsageError("a table of requests has no column for what to start from: leave out --from")
     if requests is not None and num_images != 1:
         raise click.UsageError("a table of requests has a row for each picture or clip: leave out -n")
     from pipelines.generation import GenerateRequest, generate
@@ -135,6 +149,7 @@ def command(
         sampler=sampler,
         batch_size=batch_size,
         device=device,
+        **editing,
         options=options,
         out=out,
     )

@@ -43,7 +43,7 @@ def decode_picture(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS, upri
                 raise _bomb(f"{name} unpacks to {width}x{height} pixels", max_pixels)
             picture.load()
             turned = ImageOps.exif_transpose(picture) if upright else picture
-            return _over_white(turned)
+            return over_white(turned)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         # Pillow's own limit lies above ours, and is checked when it opens the file.
         raise _bomb(f"{name} cannot be decoded: {error}", max_pixels) from error
@@ -58,7 +58,7 @@ def _bomb(diagnosis: str, max_pixels: int) -> BadDataError:
     return BadDataError(diagnosis, hint=hint)
 
 
-def _over_white(picture: Image.Image) -> Pixels:
+def over_white(picture: Image.Image) -> Pixels:
     """Returns a picture's RGB pixels, blended over white where it is transparent."""
     if picture.mode in {"RGBA", "LA", "PA"} or "transparency" in picture.info:
         rgba = picture.convert("RGBA")

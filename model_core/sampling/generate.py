@@ -17,6 +17,7 @@ from model_core.diffusion.condition import Condition
 from model_core.diffusion.guidance import Guidance
 from model_core.errors import BadDataError, BadModelError
 from model_core.memory import memory_named
+from model_core.sampling.inpainting import DEFAULT_NUM_PASSES
 from model_core.sampling.names import SamplerName
 from model_core.sampling.options import DdpmVariance, options_in_effect
 from model_core.sampling.sample import sample_latents
@@ -74,6 +75,8 @@ def generate_clips(
     guidance: Guidance | None = None,
     start: Float[Tensor, "n c f h w"] | None = None,
     strength: float = 1.0,
+    keep: Bool[Tensor, "f"] | None = None,
+    num_passes: int = DEFAULT_NUM_PASSES,
     time_shift: float | None = None,
     cache_interval: int | None = None,
     text_states: Float[Tensor, "k m features"] | None = None,
@@ -107,6 +110,8 @@ def generate_clips(
         guidance: All of guidance at once, in place of scale, interval and rescale.
         start: Encoded latents a clip to start from instead of pure noise.
         strength: Share of the path to go from there: 1 keeps nothing of `start`, 0 returns it.
+        keep: True for frames of `start` that stay as they are, while the others are drawn to go with them.
+        num_passes: How often each step is taken where frames are kept: more fit them better, and take longer.
         time_shift: Rectified flow's shift of times towards noise; the model's default if not given.
         cache_interval: Compute attention and MLPs only in every n-th call of the network, 1 always; the model's default if
             not given.
@@ -169,6 +174,8 @@ def generate_clips(
                 sampler=sampler,
                 start=None if start is None else start[chosen].to(where),
                 strength=strength,
+                keep=None if keep is None else keep.to(where),
+                num_passes=num_passes,
                 draw_noise=draw_noise,
                 names=[f"the sample of seed {seeds[index]}" for index in chosen],
                 **options,

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from model_core.diffusion.condition import Condition
@@ -20,6 +20,7 @@ from model_core.sampling.ddim import ddim
 from model_core.sampling.ddpm import ddpm
 from model_core.sampling.euler import euler, heun
 from model_core.sampling.feature_cache import cached_features
+from model_core.sampling.inpainting import DEFAULT_NUM_PASSES, Known, known_frames, resampled, told_what_is_known
 from model_core.sampling.multistep import dpm_solver_pp, unipc
 from model_core.sampling.names import SamplerName, fitting_samplers
 from model_core.sampling.options import DdpmVariance, option_in_vain
@@ -48,6 +49,8 @@ def sample_latents(
     guidance: Guidance | None = None,
     start: Float[Tensor, "n c f h w"] | None = None,
     strength: float = 1.0,
+    keep: Bool[Tensor, "f"] | None = None,
+    num_passes: int = DEFAULT_NUM_PASSES,
     draw_noise: DrawNoise | None = None,
     time_shift: float | None = None,
     cache_interval: int = 1,
@@ -73,7 +76,9 @@ def sample_latents(
         guidance: Guidance with more than a scale, given in place of `guidance_scale`.
         start: Encoded latents of the shape of the noise to start from instead of it (SDEdit: Meng 2021, arXiv 2108.01073).
         strength: Share of the path to go from there: 1 keeps nothing of `start`, 0 returns it.
-        draw_noise: Source of the noise of samplers that draw some at each step.
+        keep: True for frames of `start` that stay as they are, while the others are drawn to go with them (see `inpainting`).
+        num_passes: How often each step is taken where frames are kept.
+        draw_noise: Source of the noise of samplers that draw some at each step, and of what is drawn between passes.
         time_shift: Rectified flow's shift of times towards noise (Esser 2024, §5.3.2); none if not given.
         cache_interval: Compute attention and MLPs only in every n-th call of the network and reuse them between; 1 always.
         clip_x_0: Bound within which samplers of a noise schedule keep their estimate of x_0, for data of a known range such as
@@ -85,12 +90,13 @@ def sample_latents(
         BadDataError: Noise, start and condition do not fit together or hold a number that is not finite, a label is out of range,
             or a number or the sampler makes no sense for this model.
         BadModelError: The model's objective and schedule do not fit together, or a sample does not come out finite.
-        ValueError: Both or neither of guidance_scale and guidance, or a sampler that draws noise without a source.
+        ValueError: Both or neither of guidance_scale and guidance, or a sampler or passes that draw noise without a source.
     """
     if (guidance_scale is None) == (guidance is None):
         raise ValueError("give either guidance_scale or guidance")
     guidance = guidance or Guidance(scale=1.0 if guidance_scale is None else guidance_scale)
     _require_latents(noise, start, strength, condition)
+    known = _known(start, keep, num_passes)
     condition.require_valid(num_labels=model.config.num_labels, text_dim=model.config.text_dim)
     objective = _objective(model_config, learn_variance=model.config.learn_variance)
     sampler = _fitting(sampler or model_config.sampling.sampler, objective)
@@ -101,9 +107,10 @@ def sample_latents(
     if not len(noise):
         return noise
     x_t = noise
-    if start is not None and strength < 1:
-        points = part_way(points, strength)
-        x_t = points[0].signal * start + points[0].sigma * noise
+    if start is not None and (strength < 1 or known is not None):
+        points = part_way(points, strength) if strength < 1 else points
+        noised = points[0].signal * start + points[0].sigma * noise
+        x_t = noised if known is None or strength < 1 else known.within(noised, noise)
     network = TabledNetwork(model, [point.timestep for point in points[:-1]])
     predict = guided_denoiser(
         network.predict,
@@ -112,13 +119,42 @@ def sample_latents(
         guidance=guidance,
         num_timesteps=FLOW_TIME_SCALE if objective.schedule is None else objective.schedule.num_timesteps,
     )
+    if known is not None:
+        predict = told_what_is_known(predict, known, objective.prediction, points)
+
+    def run(x_t: Tensor, points: Points) -> Iterator[SamplerStep]:
+        return _run(sampler, predict, objective, x_t, points, draw_noise, eta or 0.0, ddpm_variance or "small", clip_x_0)
+
     with cached_features(model, cache_interval) if cache_interval != 1 else nullcontext():
-        for state in _run(sampler, predict, objective, x_t, points, draw_noise, eta or 0.0, ddpm_variance or "small", clip_x_0):
+        for state in run(x_t, points) if known is None else _passes(run, x_t, points, num_passes, draw_noise):
             x_t = state.x_t
             on_state(state)
             on_step(state.step, state.num_steps)
     _require_finite(x_t, names, sampler)
-    return x_t
+    return x_t if known is None else known.within(known.x_0, x_t)
+
+
+def _known(start: Tensor | None, keep: Tensor | None, num_passes: int) -> Known | None:
+    """Returns what is known of the samples: the frames of a start that are kept."""
+    if keep is None or not bool(keep.any()):
+        return None
+    if start is None or len(keep) != start.shape[2]:
+        raise BadDataError(f"{len(keep)} frames are to be kept or not, of {'none' if start is None else start.shape[2]} given")
+    if num_passes < 1:
+        raise BadDataError(f"each step is to be taken {num_passes} times", hint="choose 1 or more")
+    return known_frames(start, keep)
+
+
+def _passes(
+    run: Callable[[Tensor, Points], Iterator[SamplerStep]],
+    x_t: Tensor,
+    points: Points,
+    num_passes: int,
+    draw_noise: DrawNoise | None,
+) -> Iterator[SamplerStep]:
+    if draw_noise is None:
+        raise ValueError("noise is drawn between passes: give draw_noise")
+    return resampled(run, x_t, points, num_passes=num_passes, draw_noise=lambda: draw_noise().to(x_t))
 
 
 def _run(
