@@ -18,6 +18,7 @@ _STEPS = {
     "train_dit": "Train the model",
     "evaluate": "Evaluate",
     "register_model": "Register the model",
+    "read_source": "Read the source",
     "generate_media": "Generate pictures",
     "publish_media": "Hand out pictures",
 }
@@ -94,6 +95,8 @@ def artifact_title(subject: str, records: Records) -> tuple[str, str]:
     if made := records.assets.get(subject):
         name = made[-1]["file_name"]
         return name, f"{medium_of(name)} · {digest[:12]}"
+    if kind == "media":
+        return "A file of unknown origin", f"not made here · {digest[:12]}"
     if kind == "package" and (versions := records.versions.get(digest)):
         return f"{versions[-1]['name']} version {versions[-1]['version']}", f"package · {digest[:12]}"
     facts = records.artifacts.get(subject, {}).get("facts", {})

@@ -223,6 +223,8 @@ def _about_node(node: str, records: Records) -> list[str]:
     is_told = records.last_event(node) is not None or bool(records.imported_about(node))
     if node.startswith("step:") and node not in records.steps and not is_told:
         questions.append(f"The step {step_title(node)} is named by lineage, but its record is missing.")
+    if node.startswith("media:") and node not in records.assets:
+        questions.append(f"Where the file with SHA-256 {digest_of(node)[:12]} came from is unknown: it was not made here.")
     if node.startswith("package:") and not records.versions.get(digest_of(node)):
         questions.append(f"The model package {digest_of(node)[:12]} is not registered as a version.")
     if any(row["condition_commitment"] not in records.conditions for row in records.assets.get(node, ())):

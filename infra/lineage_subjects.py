@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from sqlalchemy import Column, ColumnElement, CompoundSelect, Connection, inspect, select, text, union_all
+from sqlalchemy import Column, ColumnElement, CompoundSelect, Connection, inspect, or_, select, text, union_all
 
 from governance.digest import sha256_file, tree_digest
 from governance.errors import IntegrityError, UnknownSubjectError
@@ -67,9 +67,16 @@ def _subjects(connection: Connection, text: str) -> list[str]:
         return [text]
     if kind == EXTERNAL and connection.execute(_stated(text)).first() is not None:
         return [text]
-    if kind == "media" and connection.execute(select(assets.c.sha256).where(assets.c.sha256 == rest)).first():
+    if kind == "media" and _knows_media(connection, rest):
         return [text]
     return []
+
+
+def _knows_media(connection: Connection, sha256: str) -> bool:
+    """Returns whether a file was made here, or others were made from it."""
+    columns = assets.c
+    found = select(columns.sha256).where(or_(columns.sha256 == sha256, columns.source_sha256 == sha256)).limit(1)
+    return connection.execute(found).first() is not None
 
 
 def _stated(subject: str) -> CompoundSelect[int]:
@@ -104,7 +111,7 @@ def _from_path(connection: Connection, text: str) -> tuple[str | None, str]:
     try:
         if path.is_file():
             digest = sha256_file(path)
-            if connection.execute(select(assets.c.sha256).where(assets.c.sha256 == digest)).first():
+            if _knows_media(connection, digest):
                 return f"media:{digest}", ""
             return None, f"{path} (SHA-256 {digest}) was not made here, or was changed since"
         if path.is_dir():

@@ -1,6 +1,7 @@
 """The sentences at the head of a lineage report, for a reader who is no engineer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from governance.lineage import LineageGraph
 from governance.lineage_report.model import Phrase
@@ -71,7 +72,9 @@ def _told(subject: str, node: str, graph: LineageGraph, records: Records, before
         ]
         if wanted := request_text(asset, records):
             first.append(Phrase(text=f" The request was: {wanted}."))
-        return (tuple(first), *_trained(model, graph, records, "That model"))
+        return (tuple(first), *_made_from(asset, records), *_trained(model, graph, records, "That model"))
+    if node.startswith("media:"):
+        return _not_made_here(node, graph, records)
     if node.startswith("package:"):
         return _trained(node, graph, records, "This model")
     if node.startswith("dataset:"):
@@ -84,6 +87,27 @@ def _told(subject: str, node: str, graph: LineageGraph, records: Records, before
     return (
         (Phrase(text=f"{artifact_title(node, records)[0]} was made{when}"), *_by(who)),
         *_data_sentence("It goes back to ", sorted(before), records),
+    )
+
+
+def _made_from(asset: Mapping[str, Any], records: Records) -> tuple[Sentence, ...]:
+    """Returns what a picture was made from; nothing where a model made it from nothing."""
+    sha256 = asset["source_sha256"]
+    if not sha256:
+        return ()
+    source = f"media:{sha256}"
+    title = Phrase(text=artifact_title(source, records)[0], anchor=source, strong=True)
+    if not (made := records.assets.get(source)):
+        return ((Phrase(text="It was made from "), title, Phrase(text=f" (SHA-256 {sha256[:12]}).")),)
+    by = f", which {made[-1]['model_name']} version {made[-1]['model_version']} made on {_day(made[-1]['created'])}."
+    return ((Phrase(text="It was made from "), title, Phrase(text=by)),)
+
+
+def _not_made_here(node: str, graph: LineageGraph, records: Records) -> tuple[Sentence, ...]:
+    made = sum(one in records.assets for one in graph.downstream(node))
+    return (
+        (Phrase(text="This file was not made here, and where it came from is unknown."),),
+        (Phrase(text=f"Recorded files that were made from it: {made:,}."),),
     )
 
 

@@ -150,8 +150,9 @@ def _samples(timed: Iterator[tuple[float, Pixels]], shape: Shape) -> Iterator[tu
                 yield reached - made, square(shown, shape.size)
                 made = reached
         shown, begun = frame, begin_s
-    if shown is not None:
-        yield max(1, math.floor((begun + _SLACK_S) * shape.fps) + 1 - made), square(shown, shape.size)
+    reached = made + 1 if shape.num_frames == 1 else math.floor((begun + _SLACK_S) * shape.fps) + 1
+    if shown is not None and reached > made:
+        yield reached - made, square(shown, shape.size)
 
 
 def _timed_frames(data: bytes, name: str) -> Iterator[tuple[float, Pixels]]:

@@ -75,7 +75,7 @@ def generate_clips(
     guidance: Guidance | None = None,
     start: Float[Tensor, "n c f h w"] | None = None,
     strength: float = 1.0,
-    keep: Bool[Tensor, "f"] | None = None,
+    keep: Bool[Tensor, "kept"] | None = None,
     num_passes: int = DEFAULT_NUM_PASSES,
     time_shift: float | None = None,
     cache_interval: int | None = None,

@@ -49,7 +49,7 @@ def sample_latents(
     guidance: Guidance | None = None,
     start: Float[Tensor, "n c f h w"] | None = None,
     strength: float = 1.0,
-    keep: Bool[Tensor, "f"] | None = None,
+    keep: Bool[Tensor, "kept"] | None = None,
     num_passes: int = DEFAULT_NUM_PASSES,
     draw_noise: DrawNoise | None = None,
     time_shift: float | None = None,

@@ -9,11 +9,12 @@ from PIL import Image
 
 from components.generate_media.config import Config
 from components.generate_media.files import grid
-from components.generate_media.step import read_request, run
+from components.generate_media.step import Request, read_request, read_source, run
 from components.ports import Ports
 from model_core.codec.autoencoder import build_codec
+from model_core.codec.batches import clips_to_bytes, clips_to_unit_range
 from model_core.codec.config import CodecConfig
-from model_core.codec.io import save_codec
+from model_core.codec.io import load_codec, save_codec
 from model_core.errors import BadDataError, BadModelError
 from model_core.transformer.dit import DiT
 from model_core.transformer.model_config import write_model_config
@@ -79,10 +80,13 @@ class Inverter:
         return 255 - frames, None if len(self.seen) % 2 else f"{len(self.seen):012x}"
 
 
-def _run(package, tmp_path, request, *, name="media", encoder=None, watermarker=None, **options):
+def _run(package, tmp_path, request, *, name="media", encoder=None, watermarker=None, source=None, **options):
     folder, asked = tmp_path / name, tmp_path / f"{name}-request"
     folder.mkdir()
     asked.mkdir()
+    if source is not None:
+        np.save(asked / "source.npy", source)
+        request = {**request, "source": True}
     (asked / "request.json").write_text(json.dumps(request))
     silent = Silent()
     ports = Ports(tracking=silent, progress=silent, metrics=silent, scratch=tmp_path, watermarker=watermarker)
@@ -232,3 +236,100 @@ def test_a_model_that_attends_to_tokens_reads_the_prompts(package, tmp_path):
     }
     assert len(set(pictures.values())) == 3
     _run(package, tmp_path, {"label": "squares"}, name="label")
+
+
+@pytest.fixture
+def clip_package(package):
+    """The package as one of a model of clips of four frames."""
+    write_model_config(model_config().model_copy(update={"latent_shape": (4, 4, 2, 2), "fps": 4.0}), package)
+    return package
+
+
+def _frames(folder, name="clip-000000.webp"):
+    with Image.open(folder / name) as picture:
+        found = []
+        for index in range(getattr(picture, "n_frames", 1)):
+            picture.seek(index)
+            found.append(np.asarray(picture.convert("RGB")))
+    return np.stack(found)
+
+
+def _given(num_frames, seed=0):
+    return np.random.default_rng(seed).integers(0, 255, (num_frames, 4, 4, 3), dtype=np.uint8)
+
+
+def _reconstruction(package, frames):
+    codec = load_codec(package / "codec")
+    with torch.no_grad():
+        decoded = codec.decode(codec.encode(clips_to_unit_range(torch.from_numpy(frames)[None])))
+    return clips_to_bytes(decoded)[0].numpy()
+
+
+def test_no_strength_gives_what_the_codec_makes_of_the_source(package, tmp_path):
+    source = _given(1)
+    folder, _ = _run(package, tmp_path, {}, source=source, strength=0.0, num_images=1)
+    assert np.array_equal(_frames(folder, "image-000000.png"), _reconstruction(package, source))
+
+
+def test_strength_decides_how_far_the_source_is_left(package, tmp_path):
+    source = _given(1)
+    near = _reconstruction(package, source).astype(float)
+    left = []
+    for strength in (0.0, 0.25, 0.5, 1.0):
+        options = {"strength": strength, "num_steps": 8, "num_images": 8}
+        folder, _ = _run(package, tmp_path, {"label": "squares"}, name=str(strength), source=source, **options)
+        made = np.stack([_frames(folder, f"image-{index:06d}.png") for index in range(8)])
+        left.append(float(np.square(made - near).mean()))
+    assert left == sorted(left)
+    assert len(set(left)) == 4
+    from_nothing, _ = _run(package, tmp_path, {"label": "squares"}, name="nothing", num_steps=8, num_images=8)
+    assert (from_nothing / "media.json").read_bytes() == (tmp_path / "1.0" / "media.json").read_bytes()
+
+
+def test_frames_that_are_kept_are_kept_and_the_others_are_not(clip_package, tmp_path):
+    source = _given(4)
+    whole = _reconstruction(clip_package, source)
+    options = {"source": source, "keep_frames": (0, 3), "num_images": 2, "media_format": "webp"}
+    first, _ = _run(clip_package, tmp_path, {"label": "squares"}, name="first", **options)
+    again, _ = _run(clip_package, tmp_path, {"label": "squares"}, name="again", **options)
+    other, _ = _run(clip_package, tmp_path, {"label": "squares"}, name="other", **options, seed=1)
+    found = _frames(first)
+    assert np.array_equal(found[[0, 3]], whole[[0, 3]])
+    assert not np.array_equal(found[1], whole[1])
+    assert (first / "media.json").read_bytes() == (again / "media.json").read_bytes()
+    assert np.array_equal(_frames(other)[[0, 3]], whole[[0, 3]])
+    assert (first / "media.json").read_bytes() != (other / "media.json").read_bytes()
+
+
+def test_more_passes_make_other_frames_between_the_same_ones(clip_package, tmp_path):
+    options = {"source": _given(4), "keep_frames": (0,), "num_images": 1, "media_format": "webp"}
+    found = [_frames(_run(clip_package, tmp_path, {}, name=str(n), num_passes=n, **options)[0]) for n in (1, 2)]
+    assert np.array_equal(found[0][0], found[1][0])
+    assert not np.array_equal(found[0][1], found[1][1])
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "message"),
+    [
+        (None, {"strength": 0.5}, "there is no source"),
+        (None, {"keep_frames": (0,)}, "there is no source"),
+        (_given(4), {}, "how much of the source stays"),
+        (_given(4), {"keep_frames": (4,)}, "frame 4 cannot be kept where there are 4"),
+        (_given(3), {"strength": 0.5}, "latents to start from have shape"),
+        (_given(4)[0], {"strength": 0.5}, "no frames"),
+        (_given(4).astype(np.float32), {"strength": 0.5}, "no frames"),
+    ],
+)
+def test_a_source_that_does_not_fit_is_refused(clip_package, tmp_path, source, options, message):
+    with pytest.raises(BadDataError, match=message):
+        _run(clip_package, tmp_path, {"label": "squares"}, source=source, num_images=1, **options)
+
+
+def test_a_source_that_is_missing_or_damaged_is_refused(package, tmp_path):
+    with pytest.raises(BadDataError, match=r"source\.npy cannot be read"):
+        _run(package, tmp_path, {"source": True}, strength=0.5)
+    request = tmp_path / "damaged"
+    request.mkdir()
+    (request / "source.npy").write_bytes(b"\x93NUMPY\x01\x00")
+    with pytest.raises(BadDataError, match=r"source\.npy cannot be read"):
+        read_source(request, Request(source=True), Config(strength=0.5))

@@ -1,5 +1,6 @@
 """The command line, and the processes of a run, as the tests of whole runs call and kill them."""
 
+import io
 import json
 import os
 import signal
@@ -7,11 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from groundswell.cli.main import main
 from infra.processes import group_is_alive, signal_group
 from infra.settings import child_environment
 from model_core.training.checkpoint import CHECKPOINT_NAME
@@ -79,6 +81,14 @@ def call(home: Path, *arguments: object, **more_environment: str) -> Called:
         timeout=TIMEOUT_S,
     )
     return Called(ended.returncode, ended.stdout, ended.stderr)
+
+
+def call_here(home: Path, *arguments: object) -> Called:
+    """Calls the command line in this process, which has imported already what takes most of the time of small work."""
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with redirect_stdout(stdout), redirect_stderr(stderr):
+        exit_code = main(["--home", str(home), *map(str, arguments)])
+    return Called(exit_code, stdout.getvalue(), stderr.getvalue())
 
 
 def run_training(home: Path, settings: Sequence[str], *options: str, **more_environment: str) -> Called:

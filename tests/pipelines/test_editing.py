@@ -12,15 +12,18 @@ import pytest
 from PIL import Image
 from sqlalchemy import select
 
+from governance.digest import sha256_file
 from infra.home import Home
+from infra.identities import first_identity
 from infra.ledger_verification import verify_ledger
 from infra.lineage import upstream
 from infra.runs import get_run
 from infra.settings import Settings
 from infra.tables import assets
 from infra.withdrawal_reach import reached_from
+from infra.withdrawals import WithdrawalRequest, withdraw
 from tests.content_world import drawing
-from tests.pipelines.calling import call
+from tests.pipelines.calling import Called, call_here
 from tests.pipelines.conftest import Trained
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -37,9 +40,9 @@ class Edited:
     foreign: Path
     foreign_edited: Any
 
-    def call(self, *arguments: Any) -> Any:
+    def call(self, *arguments: Any) -> Called:
         """What the command line answers."""
-        return call(self.home.path, *arguments)
+        return call_here(self.home.path, *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +51,9 @@ def edited(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Edited
     model = str(trained.document["model_version"])
 
     def make(*options: Any) -> Any:
-        called = call(folder, "--json", "generate", model, *options)
-        assert called.exit_code == 0, called.stderr
-        return called.document
+        made = call_here(folder, "--json", "generate", model, *options)
+        assert made.exit_code == 0, made.stderr
+        return made.document
 
     own = make("--label", "cat", "--out", out / "own")
     foreign = out / "zebrawood.jpg"
@@ -71,12 +74,12 @@ def pixels_of(document: Any) -> np.ndarray:
 def test_strength_decides_how_far_a_picture_leaves_its_source(edited: Edited, tmp_path: Path) -> None:
     made = {}
     for strength in (0, 0.3, 0.6, 1):
-        called = edited.call(
+        told = edited.call(
             "--json", "generate", edited.model, "--from", edited.foreign, "--strength", strength, "--num-steps", 10,
             "--out", tmp_path / str(strength),
         )  # fmt: skip
-        assert called.exit_code == 0, called.stderr
-        made[strength] = pixels_of(called.document)
+        assert told.exit_code == 0, told.stderr
+        made[strength] = pixels_of(told.document)
     distances = [float(np.square(made[strength] - made[0]).mean()) for strength in made]
     assert distances == sorted(distances)
     assert len(set(distances)) == 4
@@ -85,14 +88,14 @@ def test_strength_decides_how_far_a_picture_leaves_its_source(edited: Edited, tm
 def test_verify_names_the_model_and_what_a_picture_was_made_from(edited: Edited) -> None:
     for document, source, model in (
         (edited.own_edited, sha256_of(edited.own), edited.model),
-        (edited.foreign_edited, None, None),
+        (edited.foreign_edited, sha256_file(edited.foreign), None),
     ):
-        called = edited.call("--json", "content", "verify", document["files"][0]["path"])
-        assert called.exit_code == 0, called.stderr
-        told = called.document["attribution"]
-        assert told["model"] == edited.model
-        assert told["source"]["model"] == model
-        assert told["source"]["sha256"] == source or model is None
+        told = edited.call("--json", "content", "verify", document["files"][0]["path"])
+        assert told.exit_code == 0, told.stderr
+        attribution = told.document["attribution"]
+        assert attribution["model"] == edited.model
+        assert attribution["source"]["model"] == model
+        assert attribution["source"]["sha256"] == source
     shown = edited.call("content", "verify", edited.own_edited["files"][0]["path"]).stdout
     assert f"{sha256_of(edited.own)}, a file made here by model {edited.model} in run {edited.own['run_id']}" in shown
     assert "a file of unknown origin" in edited.call("content", "verify", edited.foreign_edited["files"][0]["path"]).stdout
@@ -113,10 +116,12 @@ def test_an_edited_picture_leads_back_through_its_source_to_the_data(edited: Edi
 
 
 def test_the_report_of_an_edited_picture_says_what_it_was_made_from(edited: Edited, tmp_path: Path) -> None:
+    sha256 = sha256_file(edited.foreign)
     for document, words in ((edited.own_edited, "image-000000.png"), (edited.foreign_edited, "A file of unknown origin")):
-        called = edited.call("--json", "lineage", document["files"][0]["path"], "-o", tmp_path / "report.html")
-        assert called.exit_code == 0, called.stderr
-        assert called.document["open_questions"] == []
+        told = edited.call("--json", "lineage", document["files"][0]["path"], "-o", tmp_path / "report.html")
+        assert told.exit_code == 0, told.stderr
+        unknown = f"Where the file with SHA-256 {sha256[:12]} came from is unknown: it was not made here."
+        assert told.document["open_questions"] == ([] if document is edited.own_edited else [unknown])
         assert "It was made from " in (tmp_path / "report.html").read_text()
         assert words in (tmp_path / "report.html").read_text()
     shown = edited.call("--json", "lineage", edited.foreign, "--format", "json", "-o", tmp_path / "source.json")
@@ -128,6 +133,9 @@ def test_a_withdrawal_reaches_what_was_made_from_what_was_made(edited: Edited) -
     with edited.home.database.read() as connection:
         graph = upstream(connection, f"media:{sha256_of(edited.own)}")
         (dataset, *_) = [node.partition(":")[2] for node in sorted(graph.nodes) if node.startswith("dataset:")]
+    request = WithdrawalRequest(dataset=f"dataset:{dataset}", items=["a" * 64], reason="no licence", without_manifest=True)
+    withdraw(edited.home.database, request, actor=first_identity(edited.home.database), datasets=edited.home.datasets)
+    with edited.home.database.read() as connection:
         reach = reached_from(connection, [dataset])
     assert {sha256_of(edited.own), sha256_of(edited.own_edited), sha256_of(edited.own_edited, 1)} <= {
         one.sha256 for one in reach.media
@@ -187,6 +195,7 @@ def clip_of(*sizes: int) -> bytes:
         ("clip.gif", clip_of(20, 20, 20), "the model makes pictures"),
         ("missing.png", None, "No such file"),
     ],
+    ids=["no picture", "cut off", "a clip", "missing"],
 )
 def test_a_source_that_cannot_be_used_is_one_line(edited: Edited, tmp_path: Path, name: str, data: Any, words: str) -> None:
     path = tmp_path / name

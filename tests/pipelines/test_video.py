@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.pipelines.calling import Called, call, run_training
+from tests.pipelines.calling import Called, call, call_here, run_training
 from tests.pipelines.conftest import copy_home
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -105,4 +105,72 @@ def test_what_the_model_cannot_make_is_one_line(trained: tuple[Path, Called], tm
     assert refused.exit_code == 3
     assert words in refused.stderr
     assert refused.stderr.rstrip().splitlines()[-1].startswith("hint: ")
+    assert not (tmp_path / "out").exists()
+
+
+def frames_of(path: str) -> np.ndarray:
+    """The frames of an animation without loss."""
+    with Image.open(path) as picture:
+        found = []
+        for index in range(picture.n_frames):
+            picture.seek(index)
+            found.append(np.asarray(picture.convert("RGB")))
+    return np.stack(found)
+
+
+@pytest.fixture(scope="module")
+def given(trained: tuple[Path, Called], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
+    """A clip of the home's own, and its frames as the codec makes them."""
+    home, called = trained
+    out, model = tmp_path_factory.mktemp("given"), called.document["model_version"]
+    made = call_here(home, "--json", "generate", model, "--label", "food", "--format", "webp", "--out", out)
+    (file,) = made.document["files"]
+    options = ["--strength", 0, "--format", "webp", "--out", out]
+    again = call_here(home, "--json", "generate", model, "--from", file["path"], *options)
+    assert again.exit_code == 0, again.stderr
+    return Path(file["path"]), frames_of(again.document["files"][0]["path"])
+
+
+@pytest.mark.parametrize(
+    ("options", "kept", "of_given"),
+    [
+        (("--keep-frames", "0-1,7"), [0, 1, 7], [0, 1, 7]),
+        (("--continue-frames", 3), [0, 1, 2], [5, 6, 7]),
+    ],
+    ids=["between", "onwards"],
+)
+def test_frames_of_a_given_clip_stay_and_the_others_are_made(
+    trained: tuple[Path, Called], given: tuple[Path, np.ndarray], tmp_path: Path, options, kept, of_given
+) -> None:
+    home, called = trained
+    path, whole = given
+    asked = ["--from", path, *options, "--label", "food", "--format", "webp", "--out", tmp_path]
+    made = call_here(home, "--json", "generate", called.document["model_version"], *asked)
+    assert made.exit_code == 0, made.stderr
+    found = frames_of(made.document["files"][0]["path"])
+    assert np.array_equal(found[kept], whole[of_given])
+    assert not any(np.array_equal(found[place], whole[place]) for place in {*range(8)} - {*kept})
+    verified = call_here(home, "--json", "content", "verify", made.document["files"][0]["path"])
+    assert verified.exit_code == 0, verified.stderr
+    assert verified.document["attribution"]["source"]["model"] == called.document["model_version"]
+
+
+def test_a_picture_is_the_first_frame_of_a_clip(trained: tuple[Path, Called], tmp_path: Path) -> None:
+    home, called = trained
+    Image.new("RGB", (40, 30), (200, 30, 30)).save(tmp_path / "red.jpg")
+    options = ["--from", tmp_path / "red.jpg", "--keep-frames", 0, "--prompt", PROMPT, "--out", tmp_path / "out"]
+    made = call_here(home, "--json", "generate", called.document["model_version"], *options)
+    assert made.exit_code == 0, made.stderr
+    verified = call_here(home, "content", "verify", made.document["files"][0]["path"])
+    assert (verified.exit_code, "a file of unknown origin" in verified.stdout) == (0, True)
+
+
+def test_a_clip_cannot_go_on_from_all_of_its_frames(
+    trained: tuple[Path, Called], given: tuple[Path, np.ndarray], tmp_path: Path
+) -> None:
+    home, called = trained
+    options = ["--from", given[0], "--continue-frames", 8, "--out", tmp_path / "out"]
+    refused = call_here(home, "generate", called.document["model_version"], *options)
+    assert refused.exit_code == 3
+    assert "leave none to be made" in refused.stderr
     assert not (tmp_path / "out").exists()
