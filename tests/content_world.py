@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from governance.credentials.claim import Claim
+from governance.credentials.ingredient import Ingredient
 from infra.content_keys import signing_keys
 from infra.content_verification import verify_content
 from infra.home import Home
@@ -100,7 +101,13 @@ class Published:
 
 
 def publish_files(
-    home: Home, folder: Path, files: dict[str, bytes], *, run_id: str = RUN, version: ModelVersion = VERSION
+    home: Home,
+    folder: Path,
+    files: dict[str, bytes],
+    *,
+    run_id: str = RUN,
+    version: ModelVersion = VERSION,
+    ingredient: Ingredient | None = None,
 ) -> Published:
     """Hands out files as a run of generation does, and signs the ledger's head."""
     media = folder / f"media-{run_id[:8]}"
@@ -110,9 +117,11 @@ def publish_files(
     listed = [{"file": name, "seed": seed} for seed, name in enumerate(files)]
     (media / "media.json").write_text(json.dumps(listed))
     (media / "grid.png").write_bytes(encoded(drawing(0), "PNG"))
-    made = publish(home, version, media, folder / "out", run_id=run_id, prefix=run_id[:8], keys=signing_keys(home))
+    out, keys = folder / "out", signing_keys(home)
+    made = publish(home, version, media, out, run_id=run_id, prefix=run_id[:8], keys=keys, ingredient=ingredient)
+    source = ingredient.sha256 if ingredient else None
     with home.database.unit_of_work() as uow:
-        record_files(uow, version, made, run_id=run_id, condition=uow.commit_to("a red fox"))
+        record_files(uow, version, made, run_id=run_id, condition=uow.commit_to("a red fox"), source_sha256=source)
     sign_checkpoint(home.database, home.keys)
     return Published(home, made.files)
 

@@ -46,4 +46,4 @@ class Config(SamplingOptions):
     watermark: bool = True
     strength: float | None = Field(default=None, ge=0, le=1)
     keep_frames: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(), max_length=100_000)
-    num_passes: int | None = Field(default=None, ge=1, le=1000)
+    num_passes: int = Field(default=5, ge=1, le=1000)

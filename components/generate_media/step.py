@@ -187,7 +187,7 @@ def _starting_from(source: Pixels, codec: Codec, config: Config, count: int) -> 
         "start": latents.expand(count, -1, -1, -1, -1),
         "strength": 1.0 if config.strength is None else config.strength,
         "keep": keep,
-        **({} if config.num_passes is None else {"num_passes": config.num_passes}),
+        "num_passes": config.num_passes,
     }
 
 

@@ -31,6 +31,7 @@ claims = st.builds(
     promotions=st.lists(
         st.builds(PromotedBy, environment=texts, promotion_id=texts, approvers=st.lists(texts, max_size=3).map(tuple)), max_size=2
     ).map(tuple),
+    source_sha256=st.none() | texts,
 )
 
 
@@ -49,10 +50,26 @@ def test_the_manifest_says_that_a_trained_model_made_it_and_where_the_record_is(
     assert provenance["data"]["ledger_subject"] == f"run:{CLAIM.run_id}"
 
 
+def test_the_manifest_of_an_edited_file_says_what_was_opened_and_that_a_model_edited_it():
+    edited = replace(CLAIM, source_sha256="ef" * 32)
+    definition = manifest_definition(edited, title="x.png", generator_version="0.1.0", created="2026-01-01T00:00:00Z")
+    actions, provenance = definition["assertions"]
+    opened, done = actions["data"]["actions"]
+    assert (opened["action"], done["action"]) == ("c2pa.opened", "c2pa.edited")
+    assert opened["parameters"] == {"ingredientIds": ["source"]}
+    assert done["digitalSourceType"] == edited.digital_source_type != CLAIM.digital_source_type
+    assert provenance["data"]["source"] == {"sha256": "ef" * 32}
+    assert "source" not in CLAIM.to_assertion()
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"format": 2},
+        {"source": None},
+        {"source": {}},
+        {"source": {"sha256": ""}},
+        {"source": "sha256"},
         {"ledger_subject": "run:another"},
         {"position": -1},
         {"position": True},
