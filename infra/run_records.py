@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -132,5 +133,6 @@ def end_dead_runs(home: "Home") -> list[RunRow]:
             if run.host == platform.node() and not is_locked(lock_path(home, run.run_id))
         ]
     for run in dead:
+        shutil.rmtree(home.run_folder(run.run_id) / "request", ignore_errors=True)  # what was asked for is nobody's to keep
         end_run(home, run_id=run.run_id, status="failed", error=_DIED)
     return dead

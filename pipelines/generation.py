@@ -84,13 +84,14 @@ class GenerateRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateOutcome:
-    """The pictures or clips of one request, and the run that made them."""
+    """The pictures or clips of one request, the run that made them, and SHA-256 of what they were made from, if from a file."""
 
     run_id: str
     model_version: str
     files: tuple[GeneratedFile, ...]
     grid: Path
     wall_s: float
+    source_sha256: str | None = None
 
 
 def generate(home: Home, request: GenerateRequest, *, actor: str, on_view: OnView = lambda _: None) -> GenerateOutcome:
@@ -152,6 +153,7 @@ def generate(home: Home, request: GenerateRequest, *, actor: str, on_view: OnVie
         files=made.files,
         grid=request.out / f"{run.run_id[:8]}-grid.png",
         wall_s=time.time() - began,
+        source_sha256=source.sha256 if source else None,
     )
 
 

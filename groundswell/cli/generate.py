@@ -12,7 +12,7 @@ from groundswell.cli.editing import editing_options, take_editing
 from groundswell.cli.live import run_display
 from groundswell.cli.output import echo_facts, echo_json, echo_table, format_duration, heading, shown_path
 from groundswell.cli.sampling import sampling_options
-from groundswell.cli.withdrawn import warn_of_withdrawals
+from groundswell.cli.withdrawn import warn_of_source, warn_of_withdrawals
 from model_core.device import DeviceName
 from model_core.sampling.names import SamplerName
 
@@ -159,6 +159,8 @@ def command(
         return make_requests(invocation, home, request, requests, actor=actor)
     with run_display(keep=invocation.as_json or not sys.stdout.isatty()) as display:
         outcome = generate(home, request, actor=actor, on_view=display)
+    if outcome.source_sha256:
+        warn_of_source(home, outcome.source_sha256, program=invocation.program)
     files = [
         {"path": file.path, "sha256": file.sha256, "seed": file.seed, "watermark_id": file.watermark_id} for file in outcome.files
     ]
@@ -169,6 +171,7 @@ def command(
                 "model": outcome.model_version,
                 "files": files,
                 "grid": outcome.grid.absolute(),
+                "source_sha256": outcome.source_sha256,
                 "wall_s": round(outcome.wall_s, 3),
             }
         )
@@ -176,7 +179,8 @@ def command(
     noun = "picture" if outcome.files[0].path.suffix == ".png" else "clip"
     made = f"1 {noun}" if len(files) == 1 else f"{len(files):,} {noun}s"
     click.secho(f"{made} in {format_duration(outcome.wall_s)}", fg="green", bold=True)
-    echo_facts([("model", outcome.model_version), ("run", outcome.run_id), ("grid", shown_path(outcome.grid.absolute()))])
+    facts = [("model", outcome.model_version), ("run", outcome.run_id), ("grid", shown_path(outcome.grid.absolute()))]
+    echo_facts([*facts, *([("made from", outcome.source_sha256)] if outcome.source_sha256 else [])])
     heading(f"{noun.title()}s")
     echo_table(
         ("seed", "sha256", "file"), [(f.seed, f.sha256, shown_path(f.path)) for f in outcome.files], right=(0,), indent="  "

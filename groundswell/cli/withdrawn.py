@@ -56,6 +56,27 @@ def warn_of_withdrawals(home: "Home", model: str, *, program: str) -> None:
         )
 
 
+def warn_of_source(home: "Home", sha256: str, *, program: str) -> None:
+    """Says in one line on standard error that withdrawn items reach the file that others were made from.
+
+    Args:
+        home: The home.
+        sha256: SHA-256 of the file.
+        program: How to call the command line on this home.
+    """
+    from infra.withdrawal_reach import num_withdrawn, withdrawals_reaching
+
+    subject = f"media:{sha256}"
+    with home.database.read() as connection:
+        count = num_withdrawn(connection, withdrawals_reaching(connection, subject))
+    if count:
+        click.echo(
+            f"{click.style('warning:', fg='yellow')} {items_text(count)} of the data behind the file that they were made from "
+            f"{'was' if count == 1 else 'were'} withdrawn; `{program} lineage {sha256[:12]}` says when and why",
+            err=True,
+        )
+
+
 def withdrawn_rows(invocation: "Invocation", dataset: "Dataset") -> list[dict[str, Any]] | None:
     """Returns the items of a dataset that were withdrawn; None where there is no home to ask."""
     from infra.home import Home

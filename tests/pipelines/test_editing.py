@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import select
 
-from governance.digest import sha256_file
+from governance.digest import sha256_file, tree_digest
 from infra.home import Home
 from infra.identities import first_identity
 from infra.ledger_verification import verify_ledger
@@ -20,8 +20,9 @@ from infra.lineage import upstream
 from infra.runs import get_run
 from infra.settings import Settings
 from infra.tables import assets
-from infra.withdrawal_reach import reached_from
+from infra.withdrawal_reach import reached_from, withdrawals_reaching
 from infra.withdrawals import WithdrawalRequest, withdraw
+from model_core.data.dataset import Dataset
 from tests.content_world import drawing
 from tests.pipelines.calling import Called, call_here
 from tests.pipelines.conftest import Trained
@@ -129,17 +130,21 @@ def test_the_report_of_an_edited_picture_says_what_it_was_made_from(edited: Edit
     assert sha256_of(edited.foreign_edited) in (tmp_path / "source.json").read_text()
 
 
-def test_a_withdrawal_reaches_what_was_made_from_what_was_made(edited: Edited) -> None:
-    with edited.home.database.read() as connection:
-        graph = upstream(connection, f"media:{sha256_of(edited.own)}")
-        (dataset, *_) = [node.partition(":")[2] for node in sorted(graph.nodes) if node.startswith("dataset:")]
-    request = WithdrawalRequest(dataset=f"dataset:{dataset}", items=["a" * 64], reason="no licence", without_manifest=True)
-    withdraw(edited.home.database, request, actor=first_identity(edited.home.database), datasets=edited.home.datasets)
-    with edited.home.database.read() as connection:
-        reach = reached_from(connection, [dataset])
-    assert {sha256_of(edited.own), sha256_of(edited.own_edited), sha256_of(edited.own_edited, 1)} <= {
-        one.sha256 for one in reach.media
-    }
+def test_a_withdrawal_reaches_what_was_made_from_what_was_made(edited: Edited, tmp_path: Path) -> None:
+    home = edited.home
+    (manifest,) = home.datasets.glob("*/manifest.parquet")
+    dataset = tree_digest(manifest.parent)
+    (item, *_) = Dataset.open(manifest.parent).columns["sha256"]
+    request = WithdrawalRequest(dataset=f"dataset:{dataset}", items=[item], reason="the licence ended")
+    withdraw(home.database, request, actor=first_identity(home.database), datasets=home.datasets)
+    with home.database.read() as connection:
+        reached = {one.sha256 for one in reached_from(connection, [dataset]).media}
+        found = withdrawals_reaching(connection, f"media:{sha256_of(edited.own_edited)}")
+    assert {sha256_of(edited.own), sha256_of(edited.own_edited), sha256_of(edited.own_edited, 1)} <= reached
+    assert [one.reason for one in found] == ["the licence ended"]
+    options = ["--from", edited.own_edited["files"][0]["path"], "--strength", 0, "--out", tmp_path]
+    warned = edited.call("generate", edited.model, *options)
+    assert (warned.exit_code, "1 item of the data behind the file that they were made from was" in warned.stderr) == (0, True)
 
 
 @pytest.mark.parametrize("which", ["own_edited", "foreign_edited"])
