@@ -23,7 +23,7 @@ class Config(SamplingOptions):
         sampler: How to go from noise to a sample; the model's default if not given.
         num_steps: Steps of the sampler; the model's default if not given.
         guidance_scale: How strongly the request is followed; the model's default if not given.
-        batch_size: Pictures or clips at a time.
+        batch_size: Pictures or clips at a time; as many as make 256 tokens, at most 8, if not given.
         device: `cpu`, `cuda`, or `auto` for a GPU where there is one.
         watermark: Whether the pixels get the home's invisible mark, where they have room for it.
         strength: Share of the path from noise to data that the request's source is taken back and forth: 0 returns what the codec
@@ -41,7 +41,7 @@ class Config(SamplingOptions):
     sampler: SamplerName | None = None
     num_steps: int | None = Field(default=None, ge=1, le=10_000)
     guidance_scale: float | None = None
-    batch_size: int = Field(default=8, ge=1, le=4096)
+    batch_size: int | None = Field(default=None, ge=1, le=4096)
     device: DeviceName = "auto"
     watermark: bool = True
     strength: float | None = Field(default=None, ge=0, le=1)

@@ -76,7 +76,7 @@ _MAX_IMAGES = 10_000
     "--batch-size",
     metavar="N",
     type=click.IntRange(1, 4096),
-    help="Pictures or clips at a time: fewer take less memory.  [default: 8]",
+    help="Pictures or clips at a time: fewer take less memory.  [default: by their size, at most 8]",
 )
 @click.option(
     "--device",

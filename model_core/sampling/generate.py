@@ -1,5 +1,6 @@
 """Pictures and clips from a trained transformer and a codec."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,8 @@ from model_core.transformer.dit import DiT
 from model_core.transformer.model_config import ModelConfig, read_model_config
 from model_core.transformer.weights import load_weights
 
-DEFAULT_BATCH_SIZE = 8
+_MAX_BATCH_SIZE, _TOKENS_AT_A_TIME = 8, 256
+"""What fills two cores: more tokens at a time are no faster there, and a single clip would wait for all of them."""
 _FRAMES_AT_A_TIME = 64
 
 
@@ -69,7 +71,7 @@ def generate_clips(
     guidance_rescale: float | None = None,
     eta: float | None = None,
     ddpm_variance: DdpmVariance | None = None,
-    batch_size: int = DEFAULT_BATCH_SIZE,
+    batch_size: int | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
     sampler: SamplerName | None = None,
     guidance: Guidance | None = None,
@@ -86,7 +88,7 @@ def generate_clips(
 ) -> UInt8[np.ndarray, "n frames height width 3"]:
     """Returns one clip a seed; a picture is a clip of one frame.
 
-    The network always runs on ``batch_size`` samples, the last batch filled up with copies: the shape of the arithmetic, and
+    The network always runs on a whole batch of samples, the last batch filled up with copies: the shape of the arithmetic, and
     with it its rounding, depends neither on how many clips are made nor on which others are. Noise is drawn on the CPU,
     so a seed starts from the same noise on every device.
 
@@ -104,7 +106,7 @@ def generate_clips(
         guidance_rescale: Share of the correction of contrast; the model's default if not given.
         eta: Share of DDPM's noise that DDIM adds; the model's default if not given.
         ddpm_variance: Which fixed variance DDPM draws with; the model's default if not given.
-        batch_size: Clips at a time.
+        batch_size: Clips at a time; as many as make 256 tokens, at most 8, if not given.
         progress: Called with steps done and in all.
         sampler: How to go from noise to data; the model's default if not given.
         guidance: All of guidance at once, in place of scale, interval and rescale.
@@ -125,9 +127,12 @@ def generate_clips(
         BadModelError: The codec makes other latents than the model, a clip does not come out finite, a batch does not fit into
             memory, or there is no such device.
     """
+    latent_shape = _latent_shape(model_config, codec, num_frames)
+    if batch_size is None:
+        num_tokens = math.prod(transformer.config.grid(latent_shape))
+        batch_size = max(1, min(_MAX_BATCH_SIZE, _TOKENS_AT_A_TIME // num_tokens))
     if batch_size < 1:
         raise BadDataError(f"batch_size is {batch_size}", hint="choose at least 1")
-    latent_shape = _latent_shape(model_config, codec, num_frames)
     num_steps = model_config.sampling.num_steps if num_steps is None else num_steps
     options = options_in_effect(
         model_config.sampling.chosen(),
