@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,13 +109,15 @@ def publish_files(
     run_id: str = RUN,
     version: ModelVersion = VERSION,
     ingredient: Ingredient | None = None,
+    watermark_ids: Mapping[str, str | None] | None = None,
 ) -> Published:
-    """Hands out files as a run of generation does, and signs the ledger's head."""
+    """Hands out files as a run of generation does, some with an id in their pixels, and signs the ledger's head."""
     media = folder / f"media-{run_id[:8]}"
     media.mkdir(parents=True)
     for name, data in files.items():
         (media / name).write_bytes(data)
-    listed = [{"file": name, "seed": seed} for seed, name in enumerate(files)]
+    ids = watermark_ids or {}
+    listed = [{"file": name, "seed": seed, "watermark_id": ids.get(name)} for seed, name in enumerate(files)]
     (media / "media.json").write_text(json.dumps(listed))
     (media / "grid.png").write_bytes(encoded(drawing(0), "PNG"))
     out, keys = folder / "out", signing_keys(home)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from infra.home import Home
 
 _SHOWN_DIGITS = 16
+_SHOWN_ORIGINS = 5
 _COLOURS = {"held": "green", "failed": "red", "unproven": "yellow"}
 
 
@@ -194,10 +195,12 @@ def _print(found: "Verification") -> None:
         colour = None if verdict.failed else "green" if verdict.proven_by else "yellow"
         click.secho(printable(_sentence(found)), fg=colour, bold=True)
         facts = []
-        for origin in verdict.origins:
+        for origin in verdict.origins[:_SHOWN_ORIGINS]:
             facts.append(("file", f"{origin.position} of run {origin.run_id}"))
             if origin.created:
                 facts.append(("recorded", f"{format_time(origin.created)} UTC"))
+        more = len(verdict.origins) - _SHOWN_ORIGINS
+        facts.append(("", f"and {more} more, which --json lists" if more > 0 else ""))
         if found.source is not None:
             facts.append(("made from", printable(f"{found.source.sha256}, a file {found.source.says}")))
         proof = ", ".join(verdict.proven_by)

@@ -13,9 +13,12 @@ import pytest
 from PIL import Image
 from sqlalchemy import select, update
 
+from governance import lineage
 from infra.home import Home
 from infra.keys import CONTENT_ROOT
 from infra.ledger import iter_entries
+from infra.lineage import record_event
+from infra.model_versions import find_version
 from infra.settings import Settings
 from infra.tables import assets, metadata
 from infra.watermark import watermark_secrets
@@ -28,6 +31,7 @@ from tests.pipelines.conftest import copy_home
 
 pytestmark = pytest.mark.timeout(300)
 
+DATASET = "da" * 32
 PICTURES, CLIPS, SMALL, TINY = "emoji-dit/1", "emoji-dit/2", "emoji-dit/3", "emoji-dit/4"
 
 
@@ -46,6 +50,19 @@ def _generate(home: Home, model: str, out: Path, **options: Any) -> GenerateOutc
     return generate(home, GenerateRequest(model=model, label="food", device="cpu", out=out, **options), actor="system")
 
 
+def _record_training(home: Home, root_digest: str) -> None:
+    with home.database.unit_of_work() as uow:
+        event = lineage.run_event(
+            "COMPLETE",
+            lineage.StepIdentity(run_id="22222222-2222-3333-4444-555555555555", pipeline="training", step="register_model"),
+            time=uow.time,
+            inputs=[lineage.ArtifactRef(kind="dataset", digest=DATASET)],
+            outputs=[lineage.ArtifactRef(kind="package", digest=root_digest)],
+            code_digest="c" * 64,
+        )
+        record_event(uow, event)
+
+
 @pytest.fixture(scope="module")
 def world(home_template: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
     folder = tmp_path_factory.mktemp("marked")
@@ -53,6 +70,7 @@ def world(home_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Worl
     home = Home.open(Settings.load(folder / "home"))
     for version, (size, num_frames) in enumerate([(256, 1), (128, 8), (64, 1), (32, 1)], 1):
         register_model(home, folder / str(version), size=size, num_frames=num_frames, version=version)
+    _record_training(home, find_version(home.database, PICTURES).root_digest)
     made = {
         "first": _generate(home, PICTURES, folder / "out", num_images=2),
         "again": _generate(home, PICTURES, folder / "out", num_images=1, batch_size=4),
@@ -90,7 +108,7 @@ def test_a_picture_without_metadata_is_told_by_its_watermark(cli: Cli, world: Wo
     called = cli("--home", world.home.path, "content", "verify", copy)
     assert called.exit_code == 4, "a mark can be copied, so that it is no proof"
     assert called.stdout.startswith("made by model emoji-dit version 1, ")
-    assert called.stdout.splitlines()[0].endswith(", by its watermark alone")
+    assert called.stdout.splitlines()[0].endswith(f", trained on dataset {DATASET[:16]}, by its watermark alone")
     assert f"0 of run {run_id}" in called.stdout
     assert "rests on  the watermark alone: evidence, no proof" in called.stdout
     assert "rests on its watermark alone, and marks can be copied" in called.stderr

@@ -22,6 +22,7 @@ from infra.ledger import iter_entries
 from infra.ledger_verification import verify_ledger
 from infra.platform_keys import key_history
 from infra.settings import Settings
+from infra.watermark import watermark_secrets
 from tests.backups import back_up, restore, settings_of
 from tests.content_world import ANY, RUN, drawing, encoded, outcomes, own_files, publish_files
 
@@ -152,5 +153,6 @@ def test_a_backup_brings_the_keys_and_what_was_signed_by_them(home_template, tmp
     again = Home.open(restored)
     assert outcomes(made.path, again)[1].ok
     assert signing_keys(again) == signing_keys(home)
+    assert watermark_secrets(again) == watermark_secrets(home)
     home.database.close()
     again.database.close()
