@@ -198,6 +198,20 @@ def require_signing(history: KeyHistory) -> None:
         )
 
 
+def require_unrevoked(history: KeyHistory, fingerprint: str) -> None:
+    """Checks that a key which has just signed something still counts when that is recorded.
+
+    Raises:
+        RefusedError: It was revoked meanwhile.
+    """
+    revoked = next((key.revoked for key in history.keys if key.fingerprint == fingerprint), None)
+    if revoked is not None:
+        raise RefusedError(
+            f"the {history.name} key {fingerprint[:SHOWN_DIGITS]} was revoked on {revoked}, before what it signed was recorded",
+            hint="run the command again: it signs with the key that is current then",
+        )
+
+
 def checked_reason(text: str) -> str:
     """Returns the reason of a revocation.
 

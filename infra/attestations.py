@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -125,14 +125,14 @@ def statements_about(connection: Connection, subject: str) -> list[tuple[str, st
 
 
 def statement_problems(
-    connection: Connection, keys: Mapping[str, str], revoked_before: Mapping[str, Collection[str]]
+    connection: Connection, keys: Mapping[str, str], late_signer: Callable[[str, Collection[str]], str]
 ) -> Iterator[str]:
     """Yields every stored statement that is not what its digest says, or that no known key has signed while it counted.
 
     Args:
         connection: An open connection.
         keys: Public keys in PEM by their ids, as the ledger names them.
-        revoked_before: Ids of the keys that were revoked before a statement was recorded, by the statement's digest.
+        late_signer: Says of a statement's digest and signers which of these was revoked before it was recorded, "" if none was.
     """
     columns = attestations.c
     query = select(columns.digest, columns.kind, columns.subject, columns.envelope).order_by(columns.digest)
@@ -143,8 +143,8 @@ def statement_problems(
         except IntegrityError as error:
             yield f"attestation {digest!s:.16}: {error.diagnosis}"
             continue
-        if revoked := sorted(set(signers) & set(revoked_before.get(digest, ()))):
-            yield f"attestation {digest!s:.16}: it is signed by key {revoked[0]:.16}, which was revoked before"
+        if late := late_signer(digest, signers):
+            yield f"attestation {digest!s:.16}: {late}"
         if hashlib.sha256(str(envelope).encode()).hexdigest() != digest:
             yield f"attestation {digest!s:.16}: its bytes are not those of its digest"
         if about != subject:

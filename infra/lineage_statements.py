@@ -59,8 +59,7 @@ def _statement(row: Mapping[str, str], keys: KeyChecker, records: Records) -> Si
             problem = "it is about something else than its row says"
         if hashlib.sha256(row["envelope"].encode()).hexdigest() != row["digest"]:
             problem = "its bytes are not those of its digest"
-        if revoked := sorted(keys.revoked_before.get(row["digest"], frozenset()).intersection(signers)):
-            problem = f"it is signed by key {revoked[0]:.16}, which was revoked before"
+        problem = keys.late_signer(row["digest"], signers) or problem
     except IntegrityError as error:
         problem = error.diagnosis
     names = [keys.owners[signer] for signer in signers] or [row["signer"]]

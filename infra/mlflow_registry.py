@@ -19,13 +19,16 @@ from governance.canonical import canonical_text, decimals
 from governance.errors import IntegrityError
 from governance.model_records import RegisteredModel
 from governance.package_layout import SIGNATURE
+from governance.platform_keys import fingerprint_of, require_unrevoked
 from infra.database import Database
 from infra.key_pem import public_pem
+from infra.keys import PACKAGE_KEY
 from infra.mlflow_client import connect, ensure_experiment, translated_mlflow_errors
 from infra.model_package import ModelPackage, open_with_key, sign_package
 from infra.model_signature import load_private_key, signer_of
 from infra.model_versions import ModelVersion, Reconciliation, find_version, list_versions, open_version, reconcile
 from infra.objects.store import is_remote, local_path, open_store, put_tree, verify_tree
+from infra.platform_keys import key_history
 from infra.tables import artifacts, model_versions
 
 __all__ = ["MlflowRegistry", "ModelVersion", "Reconciliation", "find_version", "list_versions", "open_version", "reconcile"]
@@ -88,6 +91,7 @@ class MlflowRegistry:
 
         Raises:
             IntegrityError: The folder is not exactly a package, or an earlier registration of it was tampered with.
+            RefusedError: The key was revoked while the package was stored.
             BackendUnavailableError: MLflow or the database cannot be reached or written.
             BadSettingError: The key cannot be used.
         """
@@ -169,7 +173,9 @@ class MlflowRegistry:
     def _record(
         self, stored: _Stored, *, name: str, root_digest: str, metrics: Mapping[str, float], inputs: Mapping[str, str]
     ) -> int:
+        signer = fingerprint_of(public_pem(load_private_key(self._private_key_pem).public_key()).decode())
         with self._db.unit_of_work() as uow:
+            require_unrevoked(key_history(uow.connection, PACKAGE_KEY), signer)
             existing = _find_existing(uow.connection, name, root_digest)
             if existing is not None:
                 return existing[0]
@@ -195,6 +201,7 @@ class MlflowRegistry:
                 "metrics": decimals(dict(metrics)),
                 "mlflow_model_id": stored.model_id,
                 "created": uow.time,
+                "public_key_sha256": signer,
             }
             uow.append(
                 "model.registered", f"model-version:{name}/{stored.version}", details, actor=self._actor, run_id=self._run_id

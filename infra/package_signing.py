@@ -7,6 +7,7 @@ from governance.digest import sha256_file
 from governance.errors import IntegrityError
 from governance.identity import Role, require_role
 from governance.package_layout import SIGNATURE
+from governance.platform_keys import require_unrevoked
 from infra.home import Home
 from infra.identities import get_identity
 from infra.keys import PACKAGE_KEY
@@ -27,7 +28,7 @@ def sign_version_again(home: Home, version: ModelVersion, *, actor: str) -> str:
         The fingerprint of the key.
 
     Raises:
-        RefusedError: The actor is no admin, or the current key is revoked.
+        RefusedError: The actor is no admin, or the current key is revoked, or was revoked meanwhile.
         IntegrityError: The package is not what was registered.
         BackendUnavailableError: The store cannot be used.
     """
@@ -54,5 +55,6 @@ def sign_version_again(home: Home, version: ModelVersion, *, actor: str) -> str:
         }
     with home.database.unit_of_work() as uow:
         require_role(get_identity(uow.connection, actor), {Role.ADMIN})
+        require_unrevoked(key_history(uow.connection, PACKAGE_KEY), fingerprint)
         uow.append(SIGNED, version.subject, details, actor=actor)
     return fingerprint

@@ -99,7 +99,7 @@ class RecordChecker:
         yield from self._commitments.problems()
         yield from self._lineage.problems()
         yield from promotion_problems(self._connection)
-        yield from statement_problems(self._connection, self._keys.known, self._keys.revoked_before)
+        yield from statement_problems(self._connection, self._keys.known, self._keys.late_signer)
 
     def notices(self) -> Iterator[str]:
         """Yields what somebody who reads the verification should know, though nothing of it is wrong; to be asked at the end."""

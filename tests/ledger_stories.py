@@ -169,7 +169,8 @@ class Story:
         self._datasets.append(digest)
 
     def _register(self) -> None:
-        registry: Any = SimpleNamespace(_db=self.database, _actor=self._admin, _run_id=self._running[-1])
+        key = self.keys.private_path(PACKAGE_KEY)
+        registry: Any = SimpleNamespace(_db=self.database, _actor=self._admin, _run_id=self._running[-1], _private_key_pem=key)
         version = SimpleNamespace(version=len(self._versions) + 1, location="/models", model_id=self.random.randbytes(8).hex())
         digest = self._digest()
         metrics = {"kid": self.random.random(), "items": 3.0}

@@ -3,8 +3,8 @@
 Needs Python 3.11 and `cryptography`, nothing of groundswell. Take this file and the log's public key from somewhere else than
 the bundle: whoever forges a bundle can put a forged key and a forged verifier into it. "verified" says that the checkpoint is
 signed by the key (C2SP tlog-checkpoint); every entry is in the log at its index (RFC 6962 inclusion proof); the last one is
-``bundle.exported`` and names the SHA-256 of each file but those that come after it; and each signed statement (DSSE) is named by
-an entry and signed by a key that an entry names and none before it revokes.
+``bundle.exported`` and names the SHA-256 of each file but those that come after it; each signed statement (DSSE) is named by an
+entry and signed by a key that an entry names; and no checkpoint, statement or package was signed after its key was revoked.
 Exit codes: 0 verified, 2 wrong usage, 3 not a bundle, 4 something does not hold.
 """
 
@@ -30,7 +30,7 @@ UNNAMED = frozenset({CHECKPOINT, ENTRIES, SUMS})  # no entry can name them: they
 REQUIRED = UNNAMED | {"public_key.pem", "lineage.json", "report.html", "verify.py"}
 MAX_FILES, MAX_BYTES = 1000, 256 << 20
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*){0,3}", re.ASCII)
-_MALFORMED = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
+_WRONG = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, InvalidSignature, UnsupportedAlgorithm)
 
 
 class BundleError(Exception):
@@ -54,8 +54,7 @@ class Verdict(NamedTuple):
 
 def read_bundle(path: Path) -> dict[str, bytes]:
     """Returns the files of a bundle by name; nothing is unpacked, and no more is read than a bundle may hold."""
-    files: dict[str, bytes] = {}
-    name = ""
+    files, name = dict[str, bytes](), ""
     try:
         with zipfile.ZipFile(path) as archive:
             for info in archive.infolist():
@@ -78,18 +77,17 @@ def verify_files(files: Mapping[str, bytes], key_pem: bytes) -> Verdict:
     problems = list(_check_sums(digests, files[SUMS]))
     try:
         size, root = _checkpoint(files[CHECKPOINT].decode(), load_pem_public_key(key_pem))
-    except (*_MALFORMED, InvalidSignature, UnsupportedAlgorithm):
+    except _WRONG:
         return Verdict([*problems, f"{CHECKPOINT} is no checkpoint that the key given has signed"])
     entries: list[dict[str, Any]] = []
     for number, line in enumerate(files[ENTRIES].removesuffix(b"\n").split(b"\n"), start=1):
         try:
             entries.append(_entry(line, size, root, after=entries[-1]["index"] if entries else -1))
-        except _MALFORMED:
+        except _WRONG:
             problems.append(f"{ENTRIES}: line {number} holds no entry that is in the log at this index")
-    if not entries or entries[-1]["action"] != "bundle.exported":
+    if not entries or (last := entries[-1])["action"] != "bundle.exported":
         return Verdict([*problems, f"{ENTRIES}: the last entry is not that of the export"])
-    last = entries[-1]
-    problems += [*_check_named(digests, last["details"].get("files")), *_check_statements(files, digests, entries)]
+    problems += [*_check_named(digests, last["details"].get("files")), *_check_signed(files, digests, entries, key_pem)]
     return Verdict(problems, last["subject"], last["time"], len(entries), size, root.hex())
 
 
@@ -104,13 +102,11 @@ def _checkpoint(note: str, key: Any) -> tuple[int, bytes]:
     raw = key.public_bytes_raw()  # other keys than Ed25519 have no such form, or sign nothing
     name = f"groundswell/{hashlib.sha256(raw).hexdigest()[:16]}"
     body, _, signatures = note.rpartition("\n\n")
-    origin, size, root = body.split("\n")
+    [(size, root)] = re.findall(rf"\A{name}\n(\d+)\n(.+)\Z", body)
     key_id = hashlib.sha256(f"{name}\n".encode() + b"\x01" + raw).digest()[:4]
     blobs = [base64.b64decode(line.rpartition(" ")[2], validate=True) for line in signatures.split("\n") if f" {name} " in line]
-    own = [blob[4:] for blob in blobs if blob[:4] == key_id]
-    if origin != name or len(own) != 1:
-        raise ValueError("no checkpoint of this log")
-    key.verify(own[0], f"{body}\n".encode())
+    [signature] = [blob[4:] for blob in blobs if blob[:4] == key_id]
+    key.verify(signature, f"{body}\n".encode())
     return int(size), base64.b64decode(root, validate=True)
 
 
@@ -119,23 +115,15 @@ def _entry(line: bytes, size: int, root: bytes, *, after: int) -> dict[str, Any]
     index, text = record["index"], record["entry"]
     entry: dict[str, Any] = json.loads(text, object_pairs_hook=_unique)
     is_entry = isinstance(entry["details"], dict) and all(isinstance(entry[name], str) for name in ("action", "subject", "time"))
-    leaf, proof = hashlib.sha256(b"\x00" + text.encode()).digest(), [bytes.fromhex(sibling) for sibling in record["proof"]]
     if type(index) is not int or entry["index"] != index or not after < index < size or not is_entry:
         raise ValueError("no entry, not at its index, or out of order")
-    if _root(index, size, leaf, proof) != root:
+    node, inner = hashlib.sha256(b"\x00" + text.encode()).digest(), (index ^ (size - 1)).bit_length()  # RFC 6962, section 2.1
+    for level, sibling in enumerate(map(bytes.fromhex, record["proof"])):
+        is_left = level < inner and not index >> level & 1  # above `inner` levels the leaf is in the last of uneven subtrees
+        node = hashlib.sha256(b"\x01" + (node + sibling if is_left else sibling + node)).digest()
+    if node != root or len(record["proof"]) != inner + (index >> inner).bit_count():
         raise ValueError("not in the log of the checkpoint")
     return entry
-
-
-def _root(index: int, size: int, leaf: bytes, proof: list[bytes]) -> bytes:
-    """Returns the root of the tree of that size in which a proof, leaf to root, puts a leaf: RFC 6962, section 2.1."""
-    if size == 1 and not proof:
-        return leaf
-    *below, sibling = proof
-    left = 1 << (size - 1).bit_length() - 1  # how many leaves stand on the left: the largest power of two below the size
-    if index < left:
-        return hashlib.sha256(b"\x01" + _root(index, left, leaf, below) + sibling).digest()
-    return hashlib.sha256(b"\x01" + sibling + _root(index - left, size - left, leaf, below)).digest()
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -145,22 +133,28 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_named(digests: Mapping[str, str], named: Any) -> Iterator[str]:
-    for name in sorted((named.keys() if isinstance(named, dict) else set()) | digests.keys() - UNNAMED):
-        if name not in digests:
-            yield f"{name} is missing, the log names it"
-        elif not isinstance(named, dict) or named.get(name) != digests[name]:
-            yield f"{name} is not the file that was exported: its SHA-256 is not the one in the log"
+    named = named if isinstance(named, dict) else {}
+    for name in sorted(named.keys() | digests.keys() - UNNAMED):
+        if named.get(name) != digests.get(name, ""):
+            how = "not the file that was exported: its SHA-256 is not the one in the log"
+            yield f"{name} is {how if name in digests else 'missing, the log names it'}"
 
 
-def _check_statements(files: Mapping[str, bytes], digests: Mapping[str, str], entries: list[dict[str, Any]]) -> Iterator[str]:
-    signed = {entry["subject"]: place for place, entry in enumerate(entries) if entry["action"] == "attestation.signed"}
-    named = [(e["subject"], str(e["details"].get("public_key_pem")).encode()) for e in entries]
+def _fingerprint(pem: bytes) -> str:
+    return hashlib.sha256(load_pem_public_key(pem).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+
+
+def _check_signed(files: Mapping[str, bytes], digests: Mapping[str, str], entries: list[Any], log_key: bytes) -> Iterator[str]:
+    yield from _ended(CHECKPOINT, entries, "key:log", _fingerprint(log_key))
+    for place, entry in enumerate(entries):
+        if entry["action"] in {"model.registered", "model.signed"} and (signer := entry["details"].get("public_key_sha256")):
+            yield from _ended(f"{ENTRIES}: {entry['subject']}", entries[:place], "key:package-signing", signer)
+    noted = {entry["subject"]: place for place, entry in enumerate(entries) if entry["action"] == "attestation.signed"}
+    named = [(e["subject"], str(e["details"].get("public_key_pem")).encode()) for e in reversed(entries)]
     keys = {hashlib.sha256(pem).hexdigest(): (owner, pem) for owner, pem in named if owner.startswith(("key:", "identity:"))}
     for name in (name for name in digests if name.startswith(("approvals/", "attestations/"))):
-        place = signed.get(f"attestation:{digests[name]}")
-        if place is None:
+        if (place := noted.get(f"attestation:{digests[name]}", -1)) < 0:
             yield f"{name} is a statement that no entry of the log names"
-        before = [(e["subject"], e["action"], e["details"].get("public_key_sha256")) for e in entries[:place]]
         try:
             envelope = json.loads(files[name], object_pairs_hook=_unique)
             kind, payload = envelope["payloadType"].encode(), base64.b64decode(envelope["payload"], validate=True)
@@ -169,11 +163,17 @@ def _check_statements(files: Mapping[str, bytes], digests: Mapping[str, str], en
                 owner, pem = keys[signature["keyid"]]
                 key: Any = load_pem_public_key(pem)
                 key.verify(base64.b64decode(signature["sig"], validate=True), message, ec.ECDSA(hashes.SHA256()))
-                digest = hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
-                if (owner, "identity.revoked", None) in before or (owner, "key.revoked", digest) in before:
-                    yield f"{name} is signed by key {signature['keyid'][:16]} of {owner}, which was revoked before"
-        except (*_MALFORMED, InvalidSignature, UnsupportedAlgorithm):
+                yield from _ended(name, entries[:place], owner, _fingerprint(pem))
+        except _WRONG:
             yield f"{name} is not signed by a key that the log names"
+
+
+def _ended(what: str, before: list[Any], owner: str, fingerprint: Any) -> Iterator[str]:
+    """Says that something was signed with a key after entries that revoke it, or its owner, or have the log's key hand over."""
+    ends = {"key.revoked": "public_key_sha256", "key.rotated": "previous_sha256" if owner == "key:log" else ""}
+    for action, details in ((entry["action"], entry["details"]) for entry in before if entry["subject"] == owner):
+        if action == "identity.revoked" or details.get(ends.get(action)) == fingerprint:
+            yield f"{what} is signed by key {fingerprint!s:.16} of {owner}, which was {action.partition('.')[2]} before"
 
 
 def main() -> int:

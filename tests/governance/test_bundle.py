@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -165,18 +166,24 @@ def test_a_name_that_stands_twice_in_an_entry_is_refused():
 
 
 def test_a_proof_leads_to_the_root_at_its_own_place_in_a_tree_of_its_own_size_alone():
-    leaves = [merkle.leaf_hash(bytes([number])) for number in range(33)]
+    data = [entry(number, "test.appended", f"x:{number}", {}).to_bytes() for number in range(33)]
+    leaves = [merkle.leaf_hash(each) for each in data]
     for size in range(1, len(leaves) + 1):
         nodes = merkle.MemoryNodes()
         nodes.update(merkle.extend(0, leaves[:size], nodes))
         root = merkle.root_hash(size, nodes)
         for index in range(size):
             proof = merkle.inclusion_proof(index, size, nodes)
-            assert verify._root(index, size, leaves[index], proof) == root
-            assert verify._root(index, size, leaves[index - 1], proof) != root or size == 1
-            for wrong in ([*proof, root], proof[1:] if proof else [root]):
+            read = partial(verify._entry, size=size, root=root, after=-1)
+            assert read(content.entry_line(index, data[index], proof))["index"] == index
+            swapped = [[*proof[:at], proof[at + 1], proof[at], *proof[at + 2 :]] for at in range(len(proof) - 1)]
+            longer = [[*proof[:at], root, *proof[at:]] for at in range(len(proof) + 1)]
+            for wrong in [*swapped, *longer, proof[1:] if proof else [root], proof[:-1] if proof else [bytes(32)]]:
                 with pytest.raises(ValueError):
-                    verify._root(index, size, leaves[index], wrong)
+                    read(content.entry_line(index, data[index], wrong))
+            for other in {index - 1, index + 1} & set(range(size)):
+                with pytest.raises(ValueError):
+                    read(content.entry_line(other, data[other], proof))
 
 
 @pytest.mark.parametrize(

@@ -10,18 +10,21 @@ import pytest
 from sqlalchemy import insert
 
 from governance.bundle import content
-from governance.bundle.verify import ENTRIES, read_bundle, verify_files
-from governance.dsse import key_id
+from governance.bundle.verify import CHECKPOINT, ENTRIES, read_bundle, verify_files
+from governance.checkpoint import sign_checkpoint
 from governance.errors import IntegrityError
 from governance.identity import Role
 from governance.lineage_report.html import render_html
+from governance.platform_keys import fingerprint_of
 from infra.attestations import sign_statement
 from infra.bundle import export_bundle
 from infra.identities import create_identity, first_identity, revoke_identity
 from infra.key_rotation import revoke_key, rotate_package_key
-from infra.keys import PACKAGE_KEY
+from infra.keys import LOG_KEY, PACKAGE_KEY
+from infra.ledger import root_hash
 from infra.ledger_verification import verify_ledger
 from infra.lineage_report import build_report
+from infra.log_rotation import rotate_log_key
 from infra.platform_keys import key_history
 from infra.tables import artifacts, attestations
 
@@ -51,10 +54,10 @@ class Platform:
         self.name, self.owner = PACKAGE_KEY, f"key:{PACKAGE_KEY}"
         with home.database.read() as connection:
             self.key = key_history(connection, PACKAGE_KEY).current
-        self.key_id, self.private = self.key.pem_digest, home.keys.private_path(PACKAGE_KEY).read_bytes()
+        self.fingerprint, self.private = self.key.fingerprint, home.keys.private_path(PACKAGE_KEY).read_bytes()
 
     def revoke(self):
-        revoke_key(self.home.database, self.home.keys, digits=self.key.fingerprint, reason="it was stolen", actor=self.admin)
+        revoke_key(self.home.database, self.home.keys, digits=self.fingerprint, reason="it was stolen", actor=self.admin)
 
 
 class Person:
@@ -64,7 +67,8 @@ class Person:
         self.home, self.admin = home, admin
         person = create_identity(home.database, home.keys, name="Grace", role=Role.OPS, actor=admin)
         self.name, self.owner = person.identity_id, f"identity:{person.identity_id}"
-        self.key_id, self.private = key_id(person.public_key_pem), home.keys.private_path(person.identity_id).read_bytes()
+        self.fingerprint = fingerprint_of(person.public_key_pem)
+        self.private = home.keys.private_path(person.identity_id).read_bytes()
 
     def revoke(self):
         revoke_identity(self.home.database, identity_id=self.name, actor=self.admin)
@@ -123,7 +127,7 @@ def verified(home):
 def test_a_statement_recorded_after_its_key_was_revoked_is_refused_naming_file_and_key(home, signer, verdict, tmp_path, kind):
     signer.revoke()
     name = sign(signer, tmp_path, kind=kind)
-    assert verdict() == (4, [f"{name} is signed by key {signer.key_id[:16]} of {signer.owner}, which was revoked before"])
+    assert verdict() == (4, [f"{name} is signed by key {signer.fingerprint[:16]} of {signer.owner}, which was revoked before"])
 
 
 def test_a_statement_recorded_before_its_key_was_revoked_stays_valid(home, signer, verdict, tmp_path):
@@ -142,7 +146,7 @@ def test_audit_and_report_judge_by_the_same_rule(home, signer, tmp_path):
     assert verified(home).problems == ()
     assert [one.problem for one in build_report(home.database, SUBJECT, home=home.path).statements] == [""]
     sign(signer, tmp_path)
-    said = f"it is signed by key {signer.key_id[:16]}, which was revoked before"
+    said = f"it is signed by key {signer.fingerprint[:16]} of {signer.owner}, which was revoked before"
     (problem,) = verified(home).problems
     assert problem.endswith(said)
     with pytest.raises(IntegrityError, match=r"no evidence is exported: .* which was revoked before"):
@@ -169,6 +173,47 @@ def test_every_signer_is_in_a_bundle_with_what_became_of_the_key(home, signer, a
     entries = [json.loads(json.loads(line)["entry"]) for line in read_bundle(made.file)[ENTRIES].splitlines()]
     kind = signer.owner.partition(":")[0]
     assert [e["action"] for e in entries if e["subject"] == signer.owner] == [f"{kind}.created", f"{kind}.revoked"]
+
+
+def register(home, signer):
+    """Records a version whose package a key signed, whatever has become of the key."""
+    with home.database.unit_of_work() as uow:
+        details = {"name": "x", "version": 1, "root_digest": "e" * 64, "public_key_sha256": signer.fingerprint}
+        uow.append("model.signed", "model-version:x/1", details)
+
+
+def test_a_package_signed_with_a_key_that_was_revoked_before_is_refused(home, admin, verdict, monkeypatch):
+    package_key = Platform(home, admin)
+    monkeypatch.setattr("infra.bundle._signers", lambda *_: {"model-version:x/1"})
+    register(home, package_key)
+    package_key.revoke()
+    assert verdict() == (0, [])
+    assert verified(home).problems == ()
+    register(home, package_key)
+    said = f"model-version:x/1 is signed by key {package_key.fingerprint[:16]} of key:package-signing, which was revoked before"
+    assert verdict() == (4, [f"{ENTRIES}: {said}"])
+    (problem,) = verified(home).problems
+    assert problem.endswith(f": {said}")
+
+
+def test_a_checkpoint_of_a_key_whose_turn_is_over_is_refused(home, admin, verdict, monkeypatch):
+    with home.database.read() as connection:
+        old = key_history(connection, LOG_KEY).current.fingerprint
+    stolen = home.keys.log_private_key()
+    old_pem = home.keys.public_path(LOG_KEY).read_bytes()
+    rotate_log_key(home.database, home.keys, actor=admin)
+    assert verdict() == (0, [])
+
+    def with_the_stolen_key(uow, _):
+        uow.flush()
+        return sign_checkpoint(size=uow.size, root_hash=root_hash(uow.connection, uow.size), private_key=stolen)
+
+    monkeypatch.setattr("infra.bundle.sign_head", with_the_stolen_key)
+    said = f"{CHECKPOINT} is signed by key {old[:16]} of key:log, which was"
+    home.keys.public_path(LOG_KEY).write_bytes(old_pem)
+    assert verdict() == (4, [f"{said} rotated before"])
+    revoke_key(home.database, home.keys, digits=old, reason="it was stolen", actor=admin)
+    assert verdict() == (4, [f"{said} rotated before", f"{said} revoked before"])
 
 
 def test_a_bundle_of_before_a_revocation_says_what_the_log_said_then(home, signer, admin, tmp_path):

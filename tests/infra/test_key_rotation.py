@@ -65,7 +65,8 @@ POINTS = {
 def registered(home, folder, *, version=1, weight=0.5):
     """A version as its registration leaves it, and the head signed after it."""
     package = sign_package(make_package(folder, weight=weight), home.package_signing_key)
-    registry = SimpleNamespace(_db=home.database, _actor="system", _run_id=None)
+    key = home.package_signing_key
+    registry = SimpleNamespace(_db=home.database, _actor="system", _run_id=None, _private_key_pem=key)
     stored = SimpleNamespace(version=version, location=str(package.folder), model_id=None)
     MlflowRegistry._record(registry, stored, name="emoji-dit", root_digest=package.root_digest, metrics={}, inputs={})
     sign_checkpoint(home.database, home.keys)
@@ -241,6 +242,24 @@ def test_with_a_revoked_key_nothing_is_signed_before_a_rotation(home, admin, tmp
     again = Home.open(home.settings)
     rotate_package_key(again.database, again.keys, actor=admin)
     assert opened(again, registered(again, tmp_path / "package"))
+
+
+def test_a_key_that_is_revoked_while_a_package_is_stored_registers_nothing(home, admin, tmp_path):
+    fingerprint = history(home).current.fingerprint
+    (tmp_path / "copy.pem").write_bytes(home.package_signing_key.read_bytes())
+    revoke_key(home.database, home.keys, digits=fingerprint, reason="because", actor=admin)
+    rotate_package_key(home.database, home.keys, actor=admin)
+    registry = SimpleNamespace(_db=home.database, _actor="system", _run_id=None, _private_key_pem=tmp_path / "copy.pem")
+    stored = SimpleNamespace(version=1, location="/models", model_id=None)
+    with pytest.raises(RefusedError, match=f"key {fingerprint[:16]} was revoked on .* before what it signed was recorded"):
+        MlflowRegistry._record(registry, stored, name="emoji-dit", root_digest="e" * 64, metrics={}, inputs={})
+    assert not list(iter_entries(home.database, action="model.registered"))
+
+
+def test_a_registration_names_the_key_that_signed_the_package(home, tmp_path):
+    registered(home, tmp_path / "package")
+    (entry,) = iter_entries(home.database, action="model.registered")
+    assert entry.details["public_key_sha256"] == history(home).current.fingerprint
 
 
 def test_a_statement_signed_with_a_key_that_was_revoked_before_is_found(home, admin):
