@@ -1,9 +1,10 @@
-"""What another producer's event must be to be taken in: a run event of OpenLineage 1.x, as the published schema has it.
+"""What another producer's event must be to be taken in: an event of OpenLineage 1.x, as the published schema has it.
 
-Only run events are taken: they alone say what was made from what, when. Specification: see `governance.lineage`.
+It is of a run, or static lineage: of a job with its inputs and outputs, or of a dataset. Specification: see `governance.lineage`.
 """
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -78,33 +79,39 @@ class _Output(_Dataset):
     output_facets: _Facets = Field(alias="outputFacets", default_factory=dict)
 
 
-class _RunEvent(_Part):
-    event_type: Literal["START", "RUNNING", "COMPLETE", "ABORT", "FAIL", "OTHER"] = Field(alias="eventType", default="OTHER")
+class _Event(_Part):
     event_time: Annotated[str, StringConstraints(pattern=_TIME)] = Field(alias="eventTime")
     producer: _Uri
     schema_url: _Uri = Field(alias="schemaURL")
-    run: _Run
+
+
+class _JobEvent(_Event):
     job: _Job
     inputs: list[_Input] = Field(default_factory=list)
     outputs: list[_Output] = Field(default_factory=list)
 
 
+class _RunEvent(_JobEvent):
+    event_type: Literal["START", "RUNNING", "COMPLETE", "ABORT", "FAIL", "OTHER"] = Field(alias="eventType", default="OTHER")
+    run: _Run
+
+
+class _DatasetEvent(_Event):
+    dataset: _Dataset
+
+
 def check_event(value: Any) -> Event:
-    """Returns a JSON value that is an OpenLineage run event which can be taken in.
+    """Returns a JSON value that is an OpenLineage event which can be taken in.
 
     Raises:
         BadRecordError: It is none; the diagnosis names the first thing that is wrong.
     """
     if not isinstance(value, dict):
         raise BadRecordError("an event is a JSON object", hint=_HINT)
-    if "run" not in value and ("dataset" in value or "job" in value):
-        raise BadRecordError(
-            "it is an event about a dataset or a job and of no run",
-            hint="keep the run events only, such as with jq 'select(.run)'",
-        )
+    kind = _kind_of(value)
     _check_depth(value)
     try:
-        _RunEvent.model_validate(value)
+        kind.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         place = ".".join(map(str, first["loc"]))
@@ -127,6 +134,16 @@ def check_event(value: Any) -> Event:
     return value
 
 
+def _kind_of(value: Mapping[str, Any]) -> type[_Event]:
+    if "run" in value:
+        return _RunEvent
+    if "job" in value and "dataset" in value:
+        raise BadRecordError("it is about a job and a dataset and of no run: which it is an event of is not told", hint=_HINT)
+    if "job" not in value and "dataset" not in value:
+        raise BadRecordError("it is an event of no run, no job and no dataset", hint=_HINT)
+    return _JobEvent if "job" in value else _DatasetEvent
+
+
 def _check_depth(value: Any) -> None:
     depth, level = 0, [value]
     while level:
@@ -145,6 +162,6 @@ def _check_text(event: Event) -> None:
         raise BadRecordError("it holds half of a character (a lone surrogate)") from error
     except ValueError as error:
         raise BadRecordError("it holds a number that is not finite") from error
-    named = [event["job"], *event.get("inputs", ()), *event.get("outputs", ())]
+    named = [event["job"] if "job" in event else event["dataset"], *event.get("inputs", ()), *event.get("outputs", ())]
     if any("\0" in one[key] for one in named for key in ("namespace", "name")) or "\0" in event["producer"]:
         raise BadRecordError("a name in it holds a NUL character")

@@ -48,7 +48,7 @@ class ImportOutcome:
 
 
 def import_events(db: Database, path: Path, *, actor: str, progress: Progress = lambda *_: None) -> ImportOutcome:
-    """Imports a file of OpenLineage run events: all that are not on record from another import, or nothing.
+    """Imports a file of OpenLineage events, static lineage too: all that are not on record from another import, or nothing.
 
     Args:
         db: The database.
@@ -57,7 +57,7 @@ def import_events(db: Database, path: Path, *, actor: str, progress: Progress = 
         progress: Told how far it has come.
 
     Raises:
-        BadRecordError: It is no regular file or holds something else than run events, or another event says that a run of them
+        BadRecordError: It is no regular file or holds something else than such events, or another event says that a run of them
             began or ended.
         IntegrityError: The file was changed meanwhile.
         BackendUnavailableError: The database cannot be written.

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote
 
-from governance.imported_lineage import EXTERNAL
+from governance.imported_lineage import DATASET, EXTERNAL, JOB
 from governance.lineage_report.model import UNKNOWN, Fact, Node
+from infra.imported_facets import described
 from infra.lineage_records import Records
 from infra.lineage_subjects import digest_of, run_of_step
 
@@ -24,6 +25,7 @@ _STEPS = {
 }
 _CLIP_SUFFIXES = (".mp4", ".webp", ".gif")
 _TOLD_ELSEWHERE = frozenset({"assertions", "media"})  # in the section about checks of the data, and of each picture
+_SAID = {JOB: "Described as a job", DATASET: "Described as a dataset"}
 _KINDS = {
     "dataset": "Dataset",
     "validation": "Validation report",
@@ -72,7 +74,8 @@ def _describe(subject: str, records: Records, *, members: Sequence[str]) -> Node
     if kind == "step":
         return _step_node(subject, records)
     title, subtitle = artifact_title(subject, records)
-    return Node(subject=subject, kind=kind, title=title, subtitle=subtitle, facts=tuple(_artifact_facts(subject, records)))
+    facts = (*_artifact_facts(subject, records), *_told_by_others(subject, records))
+    return Node(subject=subject, kind=kind, title=title, subtitle=subtitle, facts=facts)
 
 
 def medium_of(file_name: str) -> str:
@@ -109,6 +112,8 @@ def _step_node(subject: str, records: Records) -> Node:
     row = records.steps.get(subject)
     name = subject.partition("/")[2]
     facts = [Fact(label="Step", value=name), Fact(label="Run", value=run_of_step(subject), is_digest=True)]
+    if any(one.told.is_static for one in records.imported_about(subject)):
+        facts = [Fact(label="Job", value=name.partition("/")[2] or name), Fact(label="Run", value="none: it is static lineage")]
     facts += _told_by_others(subject, records)
     if row is None and records.last_event(subject) is None and records.imported_about(subject):
         return Node(subject=subject, kind="step", title=step_title(subject), facts=tuple(facts))
@@ -142,14 +147,19 @@ def _step_node(subject: str, records: Records) -> Node:
 
 
 def _told_by_others(subject: str, records: Records) -> list[Fact]:
-    """Returns what other producers say of a step's beginning and end, and in which files; of the rest only how much it is."""
+    """Returns what others say of a step's beginning and end, or of what it is, and in which files; of the rest how much it is."""
     imported = records.imported_about(subject)
     facts = [
-        Fact(label=one.told.event_type.capitalize(), value=f"{one.told.time}, says {one.producer}")
+        Fact(
+            label=_SAID.get(one.told.event_type, one.told.event_type.capitalize()), value=f"{one.told.time}, says {one.producer}"
+        )
         for one in imported
-        if one.is_transition
+        if one.is_transition or one.told.is_static
     ]
-    if more := len(imported) - len(facts):
+    more = len(imported) - len(facts)
+    if static := [one for one in imported if one.told.is_static]:
+        facts += described(max(static, key=lambda one: one.told.time).event)
+    if more:
         facts.append(Fact(label="Other imported events", value=f"{more:,}"))
     files = dict.fromkeys(one.file_sha256 for one in imported)
     return facts + [Fact(label="In the imported file", value=sha256, is_digest=True) for sha256 in files]

@@ -31,7 +31,7 @@ class Records:
         versions: By root digest, oldest first.
         assets: By media subject, oldest first.
         events: Those that groundswell emitted about the steps in the graph, in the order they were recorded.
-        imported: Those of other producers about them.
+        imported: Those of other producers about them, and about datasets in the graph.
         people: Identity id to name and role; to the id where the name was erased.
         conditions: Commitment to request, where it was not erased.
         withdrawals: By dataset's digest, oldest first.
@@ -67,9 +67,9 @@ class Records:
         packages = {f"package:{digest}" for digest in self.versions}
         return frozenset({*self.steps, *self.artifacts, *self.assets, *packages})
 
-    def imported_about(self, step: str) -> tuple[ImportedEvent, ...]:
-        """Returns what other producers tell of a step."""
-        return tuple(one for one in self.imported if one.told.step == step)
+    def imported_about(self, node: str) -> tuple[ImportedEvent, ...]:
+        """Returns what other producers tell of a step, or in static lineage of a dataset."""
+        return tuple(one for one in self.imported if one.told.step == node)
 
     def last_event(self, subject: str) -> Event | None:
         """Returns the latest event that groundswell emitted about a step."""
@@ -107,7 +107,7 @@ def read_records(connection: Connection, graph: LineageGraph, *, run_ids: Collec
         versions=_grouped(version_rows, "root_digest", ""),
         assets=_grouped(asset_rows, "sha256", "media:"),
         events=tuple(events),
-        imported=read_imported(connection, all_runs, step_subjects),
+        imported=read_imported(connection, all_runs, graph.nodes),
         people=_people(connection),
         conditions=_conditions(connection, {row["condition_commitment"] for row in asset_rows}),
         withdrawals=_withdrawals(connection, digests),

@@ -61,7 +61,7 @@ def build_report(db: Database, subject: str, *, home: Path, media: Path | None =
         pictures = read_pictures(records, graph, node, home=home, media=media)
     ledger = verified(db, ledger, home=home)
     producers = producers_of(records.imported, records.events, graph)
-    foreign = imported_nodes(producers, graph, records.subjects)
+    foreign = imported_nodes(producers, graph, records.subjects, records.imported)
     own = LineageGraph(set(graph.edges) - producers.keys(), nodes=graph.nodes - foreign.keys())
     importers = {line.subject: line.actor for line in ledger.entries if line.action.endswith(".imported")}
     ordered = in_order(drawn)
@@ -110,8 +110,8 @@ def _data_by_others(
 
 
 def _check_known(subject: str, node: str, graph: LineageGraph, records: Records) -> None:
-    known = graph.edges or node in records.artifacts or node in records.assets or subject.removeprefix("run:") in records.runs
-    if not known:
+    is_recorded = node in records.artifacts or node in records.assets or subject.removeprefix("run:") in records.runs
+    if not (graph.edges or is_recorded or records.imported):
         raise UnknownSubjectError(
             f"there is no record of {subject:.200}", hint="`groundswell runs list` and `models list` show what is recorded"
         )

@@ -4,13 +4,13 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from sqlalchemy import Column, ColumnElement, CompoundSelect, Connection, inspect, or_, select, text, union_all
+from sqlalchemy import Column, ColumnElement, CompoundSelect, Connection, Select, inspect, or_, select, text, union_all
 
 from governance.digest import sha256_file, tree_digest
 from governance.errors import IntegrityError, UnknownSubjectError
-from governance.imported_lineage import EXTERNAL
+from governance.imported_lineage import EXTERNAL, static_name
 from infra.database import Database
-from infra.tables import artifacts, assets, lineage_edges, model_versions, runs
+from infra.tables import artifacts, assets, lineage_edges, lineage_events, model_versions, runs
 
 MIN_PREFIX = 6
 _PREFIX = re.compile(r"[0-9a-f-]{6,64}", re.ASCII | re.IGNORECASE)
@@ -65,7 +65,7 @@ def _subjects(connection: Connection, text: str) -> list[str]:
     known = select(artifacts.c.digest).where(artifacts.c.kind == kind, artifacts.c.digest == rest)
     if connection.execute(known).first() is not None:
         return [text]
-    if kind == EXTERNAL and connection.execute(_stated(text)).first() is not None:
+    if kind == EXTERNAL and any(connection.execute(query).first() is not None for query in (_stated(text), _described(text))):
         return [text]
     if kind == "media" and _knows_media(connection, rest):
         return [text]
@@ -82,6 +82,12 @@ def _knows_media(connection: Connection, sha256: str) -> bool:
 def _stated(subject: str) -> CompoundSelect[int]:
     columns = lineage_edges.c
     return union_all(*(select(columns.event_id).where(column == subject) for column in (columns.source, columns.target)))
+
+
+def _described(subject: str) -> Select[int]:
+    """Returns what finds static lineage about a dataset: events that state no edge of it."""
+    columns = lineage_events.c
+    return select(columns.id).where(columns.run_id == static_name(subject), columns.imported.is_not(None))
 
 
 def _versions(connection: Connection, text: str) -> list[str]:

@@ -8,7 +8,9 @@ from typing import Any
 
 SPARK = "https://github.com/OpenLineage/OpenLineage/tree/1.54.0/integration/spark"
 AIRFLOW = "https://github.com/apache/airflow/tree/providers-openlineage/2.7.0"
-SCHEMA = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent"
+DBT = "https://github.com/OpenLineage/OpenLineage/tree/1.54.0/integration/dbt"
+SCHEMAS = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/"
+SCHEMA = f"{SCHEMAS}RunEvent"
 
 
 def dataset(name: str, namespace: str = "s3://lake") -> dict[str, Any]:
@@ -35,6 +37,26 @@ def foreign_event(
         "outputs": list(outputs),
     }
     return {**event, **changes}
+
+
+def job_event(
+    name: str = "models.tiles",
+    *,
+    inputs: Iterable[dict[str, Any]] = (),
+    outputs: Iterable[dict[str, Any]] = (),
+    producer: str = DBT,
+    **changes: Any,
+) -> dict[str, Any]:
+    """Static lineage: an event of a job and of no run, as a catalogue emits it."""
+    event = {key: value for key, value in foreign_event(producer=producer).items() if key not in {"run", "eventType"}}
+    job = {"namespace": "dbt", "name": name}
+    return event | {"schemaURL": f"{SCHEMAS}JobEvent", "job": job, "inputs": list(inputs), "outputs": list(outputs)} | changes
+
+
+def dataset_event(about: dict[str, Any], *, producer: str = DBT, **changes: Any) -> dict[str, Any]:
+    """Static lineage: an event of a dataset and of no run."""
+    event = {key: foreign_event(producer=producer)[key] for key in ("eventTime", "producer")}
+    return event | {"schemaURL": f"{SCHEMAS}DatasetEvent", "dataset": about} | changes
 
 
 def write_lines(path: Path, events: Iterable[Any]) -> Path:

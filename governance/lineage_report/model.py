@@ -51,10 +51,10 @@ class ImportedStatement:
     Attributes:
         producer: The URI that the event names as its producer.
         file_sha256: Digest of the file that it came in.
-        subject: The graph's node of its run.
-        run_id: The run's id, as it says.
-        job: Namespace and name of its job.
-        event_type: START, RUNNING, COMPLETE, ABORT, FAIL or OTHER.
+        subject: The graph's node of its run, or of the job or dataset that it is about.
+        run_id: The run's id, as it says; empty for static lineage.
+        job: Namespace and name of its job, or of the dataset.
+        event_type: START, RUNNING, COMPLETE, ABORT, FAIL or OTHER; JOB or DATASET for static lineage.
         time: When it happened, as it says.
         edges: What it states was made from what.
     """

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @pass_invocation
 def import_(invocation: Invocation, files: tuple[Path, ...]) -> None:
-    """Import OpenLineage run events that other systems emitted.
+    """Import OpenLineage events that other systems emitted.
 
-    FILE holds one event, a JSON array of events, or one event a line. Each file is taken as a whole or not at all, with one
-    ledger entry that commits to it; what was imported before is left as it is. Where an event names a dataset or step of this
-    home it is joined to it in lineage, and everywhere shown as imported from its producer: it proves what the producer said,
-    not that it is so.
+    FILE holds one event, a JSON array of events, or one event a line: of runs, and of jobs and datasets (static lineage).
+    Each file is taken as a whole or not at all, with one ledger entry that commits to it; what was imported before is left as
+    it is. Where an event names a dataset or step of this home it is joined to it in lineage, and everywhere shown as imported
+    from its producer: it proves what the producer said, not that it is so.
     """
     from infra.lineage_import import import_events
 

@@ -10,7 +10,7 @@ from governance.errors import BadRecordError
 from governance.imported_lineage import as_imported, told_by
 from governance.lineage import ArtifactRef, Edge, StepIdentity, run_event
 from governance.openlineage import MAX_DEPTH, check_event
-from tests.foreign_events import dataset, foreign_event
+from tests.foreign_events import AIRFLOW, dataset, dataset_event, foreign_event, job_event
 
 SCHEMA = Path(__file__).parents[3] / "shared" / "schemas" / "openlineage" / "OpenLineage.json"
 RUN = "0198f3a2-6f10-7c3e-9a51-3f2f6f0a7b11"
@@ -26,11 +26,23 @@ SOUND = {
     "urn": foreign_event(producer="urn:someone:1"),
     "more": foreign_event(more={"what": ["ever"]}),
     "ours": OWN,
+    "job": job_event(inputs=[dataset("a")], outputs=[{**dataset("b"), "outputFacets": {"x": FACET}}]),
+    "least of a job": {key: value for key, value in job_event().items() if key not in {"inputs", "outputs"}},
+    "dataset": dataset_event({**dataset("a" * 400), "facets": {"x": FACET}}),
+    "run and dataset": foreign_event(dataset=7),
 }
 UNSOUND = {
     "no object": [1],
     "null": None,
     "no job": {key: value for key, value in foreign_event().items() if key != "job"},
+    "no run, job or dataset": {key: value for key, value in job_event().items() if key != "job"},
+    "job and dataset": job_event(dataset=dataset("a")),
+    "job without name": job_event(job={"namespace": "dbt"}),
+    "job with datasets as object": job_event() | {"inputs": {}},
+    "dataset as text": dataset_event({}) | {"dataset": "s3://lake/a"},
+    "dataset without namespace": dataset_event({"name": "a"}),
+    "dataset event without time": {key: value for key, value in dataset_event(dataset("a")).items() if key != "eventTime"},
+    "facet of a dataset without producer": dataset_event({**dataset("a"), "facets": {"x": {}}}),
     "no time": {key: value for key, value in foreign_event().items() if key != "eventTime"},
     "no producer": {key: value for key, value in foreign_event().items() if key != "producer"},
     "time without a zone": foreign_event(eventTime="2026-11-20T08:15:30"),
@@ -92,7 +104,12 @@ def nested(depth: int) -> Any:
         (foreign_event(job={"namespace": "n", "name": "a\0b"}), "NUL"),
         (foreign_event(job={"namespace": "n", "name": "x" * 256}), "255 characters"),
         (foreign_event(inputs=[dataset("x" * 600)]), "512 characters"),
-        ({key: value for key, value in foreign_event().items() if key != "run"}, "of no run"),
+        (job_event("x" * 256), "255 characters"),
+        (dataset_event(dataset("x" * 600)), "512 characters"),
+        (dataset_event(dataset("a\0b")), "NUL"),
+        (job_event(dataset=dataset("a")), "about a job and a dataset"),
+        (dataset_event({}) | {"run": {}}, "job: field required"),
+        ({"eventTime": "now"}, "of no run, no job and no dataset"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -134,8 +151,37 @@ def test_an_imported_event_is_of_our_step_only_where_all_its_names_are() -> None
         assert step != STEP.subject
 
 
-def test_an_imported_event_that_is_handed_on_says_so() -> None:
-    event = foreign_event()
+def test_static_lineage_is_of_no_run_and_never_of_a_step_or_run_of_ours() -> None:
+    told = told_by(job_event(inputs=[dataset("a")], outputs=[dataset(f"dataset:{'a' * 64}", "groundswell")]), imported=True)
+    assert told.step == f"step:{told.run_id}/dbt#models.tiles"
+    assert told.edges == (Edge("external:s3://lake#a", told.step), Edge(told.step, f"dataset:{'a' * 64}"))
+    assert (told.event_type, told.job, told.time, told.is_static) == (
+        "JOB",
+        "models.tiles",
+        "2026-11-20T07:15:30.123456Z",
+        True,
+    )
+    again = told_by(job_event(eventTime="2026-12-20T08:15:30Z", producer=AIRFLOW), imported=True)
+    assert (again.step, again.run_id) == (told.step, told.run_id)
+    assert told_by(job_event("models.other"), imported=True).run_id != told.run_id
+    ours = told_by(job_event(job={"namespace": "groundswell", "name": "training.train_dit"}), imported=True)
+    assert ours.step == f"step:{ours.run_id}/groundswell#training.train_dit"
+    assert ours.run_id.startswith("static-")
+    of_dataset = told_by(dataset_event(dataset("a")), imported=True)
+    assert (of_dataset.step, of_dataset.job, of_dataset.event_type, of_dataset.edges) == (
+        "external:s3://lake#a",
+        "",
+        "DATASET",
+        (),
+    )
+    assert told_by(dataset_event(dataset(f"dataset:{'a' * 64}", "groundswell")), imported=True).step == f"dataset:{'a' * 64}"
+    assert not told_by(foreign_event(), imported=True).is_static
+
+
+@pytest.mark.parametrize("part", ["run", "job", "dataset"])
+def test_an_imported_event_that_is_handed_on_says_so(is_published, part: str) -> None:  # type: ignore[no-untyped-def]
+    event = {"run": foreign_event(), "job": job_event(), "dataset": dataset_event(dataset("a"))}[part]
     handed_on = as_imported(event, "f" * 64)
-    assert check_event(handed_on)["run"]["facets"]["groundswell_import"]["producer"] == event["producer"]
-    assert "facets" not in event["run"]
+    assert is_published(handed_on)
+    assert check_event(handed_on)[part]["facets"]["groundswell_import"]["producer"] == event["producer"]
+    assert "facets" not in event[part]

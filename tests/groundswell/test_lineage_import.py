@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from governance.imported_lineage import static_name
 from governance.lineage import ArtifactRef, StepIdentity, run_event
 from infra.home import Home
 from infra.lineage import record_event
 from infra.tables import artifacts
-from tests.foreign_events import SPARK, dataset, foreign_event, write_lines
+from tests.foreign_events import DBT, SPARK, dataset, dataset_event, foreign_event, job_event, write_lines
 from tests.groundswell.conftest import Cli
 
 RUN = "0198f3a2-6f10-7c3e-9a51-3f2f6f0a7b11"
@@ -61,6 +62,43 @@ def test_what_was_imported_is_joined_to_our_lineage_and_marked(cli: Cli, trained
     events = cli("--home", trained.path, "lineage", MODEL.subject, "--format", "openlineage").stdout.splitlines()
     marked = ["groundswell_import" in json.loads(event)["run"]["facets"] for event in events]
     assert marked == [False, True, True]
+
+
+def test_static_lineage_is_joined_and_shown_as_of_no_run(cli: Cli, trained: Home, tmp_path: Path) -> None:
+    fields = {"_producer": DBT, "_schemaURL": "https://x.example/s.json", "fields": [{"name": "path"}, {"name": "caption"}]}
+    odd = {"_producer": DBT, "_schemaURL": "https://x.example/d.json", "description": 7}
+    ours = {**dataset(DATA.subject, "groundswell"), "facets": {"schema": fields, "documentation": odd}}
+    events = [
+        job_event("models.tiles", inputs=[dataset("raw")], outputs=[dataset(DATA.subject, "groundswell")]),
+        dataset_event(ours),
+        dataset_event(dataset("lonely")),
+    ]
+    called = cli("--home", trained.path, "lineage", "import", write_lines(tmp_path / "events", events))
+    assert "3 events imported" in called.stdout, called.stderr
+    report = cli("--home", trained.path, "--json", "lineage", MODEL.subject, "--format", "json").document
+    job = f"step:{static_name('dbt#models.tiles')}/dbt#models.tiles"
+    nodes = {node["subject"]: node for node in report["nodes"]}
+    assert (nodes[job]["title"], nodes[job]["imported_from"]) == ("models.tiles", DBT)
+    facts = {fact["label"]: fact["value"] for fact in nodes[job]["facts"]}
+    assert (facts["Job"], facts["Run"]) == ("dbt#models.tiles", "none: it is static lineage")
+    assert nodes[DATA.subject]["imported_from"] == ""
+    facts = {fact["label"]: fact["value"] for fact in nodes[DATA.subject]["facts"]}
+    assert facts["Described as a dataset"].endswith(f"says {DBT}")
+    assert facts["Fields"] == "path, caption"
+    assert "Description" not in facts
+    assert [(one["event_type"], one["run_id"]) for one in report["imported"]] == [("JOB", ""), ("DATASET", "")]
+    assert report["open_questions"] == [q for q in report["open_questions"] if "models.tiles" not in q]
+    page = cli("--home", trained.path, "lineage", MODEL.subject, "-o", "-").stdout
+    assert page.count("of no run: static lineage") == 2
+    alone = cli("--home", trained.path, "--json", "lineage", "external:s3://lake#lonely", "--format", "json").document
+    assert [(node["title"], node["imported_from"]) for node in alone["nodes"]] == [("lonely", DBT)]
+    lines = cli("--home", trained.path, "lineage", MODEL.subject, "--format", "openlineage").stdout.splitlines()
+    handed_on = [json.loads(line) for line in lines if "groundswell_import" in line]
+    assert [sorted(event.keys() & {"run", "job", "dataset"}) for event in handed_on] == [["job"], ["dataset"]]
+    bundle = cli("--home", trained.path, "bundle", "export", MODEL.subject, "-o", tmp_path / "evidence.zip")
+    assert bundle.exit_code == 0, bundle.stderr
+    key = trained.keys.public_path("log")
+    assert cli("bundle", "verify", tmp_path / "evidence.zip", "--key", key).exit_code == 0
 
 
 def test_what_others_say_is_no_word_of_what_a_model_was_trained_on(cli: Cli, trained: Home, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import func, insert, select
 
 from governance.errors import BadRecordError, IntegrityError
+from governance.imported_lineage import static_name
 from governance.lineage import ArtifactRef, StepIdentity, run_event
 from infra import lineage_import
 from infra.database import Database
@@ -19,7 +20,7 @@ from infra.lineage import load_events, load_imported, record_event, upstream
 from infra.lineage_import import import_events
 from infra.tables import lineage_edges, lineage_events, withdrawals
 from infra.withdrawal_reach import withdrawals_reaching
-from tests.foreign_events import AIRFLOW, SPARK, dataset, foreign_event, write_lines
+from tests.foreign_events import AIRFLOW, DBT, SPARK, dataset, dataset_event, foreign_event, job_event, write_lines
 
 RUN = "0198f3a2-6f10-7c3e-9a51-3f2f6f0a7b11"
 CHAIN = [foreign_event(n, inputs=[dataset(f"d{n}")], outputs=[dataset(f"d{n + 1}")]) for n in range(5)]
@@ -117,8 +118,8 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
     "a long line": (json.dumps(foreign_event(x="y" * (1 << 20))).encode(), "line 1: an event is larger than 1 MiB"),
     "a long list": (b'{"a": [' + b"1, " * 700_000, "line 1: an event is larger than 1 MiB"),
     "no run event": (
-        json.dumps(CHAIN[0]).encode() + b'\n{"eventTime": "now", "job": {}}',
-        "line 2: it is an event about",
+        json.dumps(CHAIN[0]).encode() + b'\n{"eventTime": "now"}',
+        "line 2: it is an event of no run, no job and no dataset",
     ),
     "wrong type": (json.dumps(foreign_event(eventTime=5)).encode(), "line 1: eventTime: "),
 }
@@ -153,6 +154,29 @@ def test_a_run_begins_and_ends_once(db: Database, tmp_path: Path, states: list[s
     import_events(db, write_lines(tmp_path / "sound", events[:-1]), actor="id-1")
     with pytest.raises(BadRecordError, match="line 1: another event says already"):
         import_events(db, write_lines(tmp_path / "later", events[-1:]), actor="id-1")
+
+
+STATIC = [
+    job_event("models.tiles", inputs=[dataset("raw")], outputs=[dataset("tiles")]),
+    dataset_event(dataset("tiles")),
+    dataset_event(dataset("lonely")),
+]
+
+
+def test_static_lineage_is_imported_as_runs_are_and_may_be_said_again(db: Database, keys: Keys, tmp_path: Path) -> None:
+    outcome = import_events(db, write_lines(tmp_path / "events", [*STATIC, CHAIN[0]]), actor="id-1")
+    assert (outcome.num_events, outcome.num_new, outcome.producers) == (4, 4, {DBT: 3, SPARK: 1})
+    later = [{**event, "eventTime": "2026-12-01T00:00:00Z"} for event in STATIC]
+    assert import_events(db, write_lines(tmp_path / "later", [*STATIC, *later]), actor="id-1").num_new == 3
+    with db.read() as connection:
+        graph = upstream(connection, "external:s3://lake#tiles")
+        names = {static_name("dbt#models.tiles"), static_name("external:s3://lake#lonely")}
+        assert [event for event, _ in load_imported(connection, names)] == [STATIC[0], STATIC[2], later[0], later[2]]
+    assert graph.nodes >= {"external:s3://lake#raw", f"step:{static_name('dbt#models.tiles')}/dbt#models.tiles"}
+    assert verify_ledger(db, keys.log_public_key()).problems == ()
+    with db.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE gs_lineage_events SET event_type = 'JOB' WHERE event_type = 'DATASET'")
+    assert not verify_ledger(db, keys.log_public_key()).ok
 
 
 def test_an_import_tells_nothing_of_the_states_of_our_own_runs(db: Database, keys: Keys, tmp_path: Path) -> None:
