@@ -9,6 +9,7 @@ from urllib.parse import unquote
 from governance.imported_lineage import DATASET, EXTERNAL, JOB
 from governance.lineage_report.model import UNKNOWN, Fact, Node
 from infra.imported_facets import described
+from infra.lineage_media import listed_names, media_noun, media_step_title, medium_of
 from infra.lineage_records import Records
 from infra.lineage_subjects import digest_of, run_of_step
 
@@ -20,10 +21,7 @@ _STEPS = {
     "evaluate": "Evaluate",
     "register_model": "Register the model",
     "read_source": "Read the source",
-    "generate_media": "Generate pictures",
-    "publish_media": "Hand out pictures",
 }
-_CLIP_SUFFIXES = (".mp4", ".webp", ".gif")
 _TOLD_ELSEWHERE = frozenset({"assertions", "media"})  # in the section about checks of the data, and of each picture
 _SAID = {JOB: "Described as a job", DATASET: "Described as a dataset"}
 _KINDS = {
@@ -35,8 +33,7 @@ _KINDS = {
     "model": "Trained weights",
     "evaluation": "Evaluation",
     "package": "Model package",
-    "media": "Generated pictures",
-    "media_set": "Folder of pictures",
+    "media": "Generated file",
     "request": "Request",
 }
 
@@ -60,13 +57,14 @@ def describe(subject: str, records: Records, *, members: Sequence[str] = (), imp
 def _describe(subject: str, records: Records, *, members: Sequence[str]) -> Node:
     kind = subject.partition(":")[0]
     if members:
+        noun = media_noun(row["file_name"] for member in members for row in records.assets.get(member, ()))
         return Node(
             subject=subject,
             kind="media",
-            title=f"{len(members):,} pictures",
+            title=f"{len(members):,} {noun}",
             subtitle="made together",
             facts=(
-                Fact(label="Pictures", value=str(len(members))),
+                Fact(label=noun.capitalize(), value=str(len(members))),
                 Fact(label="Made in run", value=run_of_step(subject), is_digest=True),
             ),
             members=tuple(digest_of(member) for member in members),
@@ -78,15 +76,10 @@ def _describe(subject: str, records: Records, *, members: Sequence[str]) -> Node
     return Node(subject=subject, kind=kind, title=title, subtitle=subtitle, facts=facts)
 
 
-def medium_of(file_name: str) -> str:
-    """Returns what a person calls a generated file: a picture, or a clip."""
-    return "clip" if file_name.lower().endswith(_CLIP_SUFFIXES) else "picture"
-
-
-def step_title(subject: str) -> str:
+def step_title(subject: str, records: Records) -> str:
     """Returns what a person calls a step."""
     name = subject.partition("#")[2] or subject.rpartition("/")[2]
-    return _STEPS.get(name, name.replace("_", " ") or subject)
+    return media_step_title(subject, records) or _STEPS.get(name, name.replace("_", " ") or subject)
 
 
 def artifact_title(subject: str, records: Records) -> tuple[str, str]:
@@ -105,6 +98,8 @@ def artifact_title(subject: str, records: Records) -> tuple[str, str]:
     facts = records.artifacts.get(subject, {}).get("facts", {})
     if kind == "dataset" and facts.get("name"):
         return str(facts["name"]), f"dataset · {digest[:12]}"
+    if kind == "media_set":
+        return f"Folder of {media_noun(listed_names(facts))}", digest[:12]
     return _KINDS.get(kind, kind), digest[:12]
 
 
@@ -116,11 +111,11 @@ def _step_node(subject: str, records: Records) -> Node:
         facts = [Fact(label="Job", value=name.partition("/")[2] or name), Fact(label="Run", value="none: it is static lineage")]
     facts += _told_by_others(subject, records)
     if row is None and records.last_event(subject) is None and records.imported_about(subject):
-        return Node(subject=subject, kind="step", title=step_title(subject), facts=tuple(facts))
+        return Node(subject=subject, kind="step", title=step_title(subject, records), facts=tuple(facts))
     if row is None:
         event = records.last_event(subject) or {}
         facts.append(Fact(label="Recorded", value=str(event.get("eventTime", UNKNOWN))))
-        return Node(subject=subject, kind="step", title=step_title(subject), facts=(*facts, *_event_digests(event)))
+        return Node(subject=subject, kind="step", title=step_title(subject, records), facts=(*facts, *_event_digests(event)))
     facts += [
         Fact(label="Started", value=row["started"]),
         Fact(label="Ended", value=row["ended"] or UNKNOWN),
@@ -143,7 +138,7 @@ def _step_node(subject: str, records: Records) -> Node:
         ]
     facts.append(Fact(label="Code digest", value=str(row["record"].get("code_digest", UNKNOWN)), is_digest=True))
     facts.append(Fact(label="Fingerprint", value=row["fingerprint"], is_digest=True))
-    return Node(subject=subject, kind="step", title=step_title(subject), status=row["status"], facts=tuple(facts))
+    return Node(subject=subject, kind="step", title=step_title(subject, records), status=row["status"], facts=tuple(facts))
 
 
 def _told_by_others(subject: str, records: Records) -> list[Fact]:

@@ -9,6 +9,8 @@ from governance.digest import tree_digest
 from governance.errors import BadRecordError, IntegrityError
 from governance.lineage import LineageGraph
 from governance.lineage_report.model import Picture
+from infra.lineage_filmstrip import read_filmstrip
+from infra.lineage_media import medium_of
 from infra.lineage_records import Records
 from infra.lineage_subjects import digest_of
 from infra.media_reading import read_file, read_pixels
@@ -16,6 +18,7 @@ from infra.media_reading import read_file, read_pixels
 _MAX_BYTES = 3 << 20
 _PNG = b"\x89PNG\r\n\x1a\n"
 _SMALL_PIXELS = 160
+_SUFFIXES = frozenset({".png", ".mp4", ".webp", ".gif"})
 LOSS_CAPTION = "Loss while training"
 _DRAWN = "The picture, pixel by pixel; the file itself is not here"
 _FROM_ARTIFACTS = (
@@ -25,7 +28,7 @@ _FROM_ARTIFACTS = (
 
 
 def read_pictures(records: Records, graph: LineageGraph, node: str, *, home: Path, media: Path | None) -> tuple[Picture, ...]:
-    """Returns the picture asked about, then samples and the loss curve, where found unchanged.
+    """Returns the picture asked about, or frames of the clip, then samples and the loss curve, where found unchanged.
 
     Args:
         records: What the database holds.
@@ -38,13 +41,30 @@ def read_pictures(records: Records, graph: LineageGraph, node: str, *, home: Pat
     if node.startswith("media:"):
         places = ([media] if media else []) + _media_places(records, graph, node, home)
         picture = next((p for place in places if (p := _read(place, "The picture", sha256=digest_of(node)))), None)
-        picture = picture or _drawn(records, node, places)
+        picture = picture or _filmstrip(records, node, places) or _drawn(records, node, places)
         found += [picture] if picture else []
     for kind, name, caption in _FROM_ARTIFACTS:
         for subject in sorted(node for node in graph.nodes if node.startswith(f"{kind}:"))[:1]:
             if (folder := unchanged_folder(subject, records, home)) and (picture := _read(folder / name, caption)):
                 found.append(picture)
     return tuple(found)
+
+
+def _filmstrip(records: Records, node: str, places: list[Path]) -> Picture | None:
+    """Returns frames of the clip: of the file itself where it is at hand, otherwise of the clip as it was drawn."""
+    rows = records.assets.get(node, ())
+    if not any(medium_of(row["file_name"]) == "clip" for row in rows):
+        return None
+    pixels = next((row["pixels_sha256"] for row in rows if row["pixels_sha256"]), None)
+    return next(
+        (
+            strip
+            for wanted in (None, pixels)
+            for place in places
+            if (strip := read_filmstrip(place, sha256=digest_of(node), pixels_sha256=wanted))
+        ),
+        None,
+    )
 
 
 def _drawn(records: Records, node: str, places: list[Path]) -> Picture | None:
@@ -62,14 +82,14 @@ def _has_pixels(path: Path, pixels_sha256: str) -> bool:
 
 
 def _media_places(records: Records, graph: LineageGraph, node: str, home: Path) -> list[Path]:
-    """Returns where a generated file may lie: in the folders of pictures that it was handed out from."""
+    """Returns where a generated file may lie: in the folders that it was handed out from."""
     folders = [
         home / row["location"]
         for subject, row in records.artifacts.items()
         if subject in graph.upstream(node) and row["kind"] == "media_set"
     ]
     files = [path for folder in folders if folder.is_dir() for path in sorted(folder.iterdir())]
-    return [path for path in files if path.suffix == ".png" and path.is_file()]
+    return [path for path in files if path.suffix in _SUFFIXES and path.is_file()]
 
 
 def unchanged_folder(subject: str, records: Records, home: Path) -> Path | None:

@@ -6,6 +6,7 @@ from typing import Any
 from governance.lineage_report.model import UNKNOWN, DataSource, Fact, FactTable, TimelineEntry, WithdrawnItems
 from governance.withdrawal import items_text
 from infra.imported_statements import imported_timeline
+from infra.lineage_media import items_noun, medium_of
 from infra.lineage_nodes import artifact_title, as_text, error_text, step_title
 from infra.lineage_records import Records
 from infra.lineage_subjects import digest_of, run_of_step
@@ -50,6 +51,7 @@ def _data_source(subject: str, records: Records) -> DataSource:
         licences=texts("licences"),
         attribution=text("attribution"),
         sources=texts("sources"),
+        noun=items_noun(facts),
         withdrawn=tuple(
             WithdrawnItems(time=one.created, who=records.who(one.actor), num_items=one.num_items, reason=one.reason)
             for one in records.withdrawals.get(digest_of(subject), ())
@@ -118,7 +120,7 @@ def _run_entries(row: Mapping[str, Any], records: Records) -> list[TimelineEntry
 
 
 def _step_entry(step: str, row: Mapping[str, Any], records: Records, *, shown: bool) -> TimelineEntry:
-    title = step_title(step)
+    title = step_title(step, records)
     detail = error_text(row["error"]) or str(row["record"].get("summary") or "")
     return TimelineEntry(
         time=row["ended"] or row["started"],
@@ -132,7 +134,7 @@ def _step_entry(step: str, row: Mapping[str, Any], records: Records, *, shown: b
 
 def metric_tables(nodes: Sequence[str], records: Records) -> tuple[FactTable, ...]:
     """Returns the figures that steps reported, and those registered with model versions."""
-    tables = [_table(step_title(step), row["record"].get("metrics") or {}, step) for step, row in _steps(nodes, records)]
+    tables = [_table(step_title(step, records), row["record"].get("metrics") or {}, step) for step, row in _steps(nodes, records)]
     for node in nodes:
         for version in records.versions.get(digest_of(node), ()) if node.startswith("package:") else ():
             title = f"Registered with {version['name']} version {version['version']}"
@@ -152,7 +154,7 @@ def check_tables(nodes: Sequence[str], records: Records) -> tuple[FactTable, ...
         facts = [Fact(label="Checks that hold", value=f"{len(checks) - len(failed):,} of {len(checks):,}")]
         facts += [Fact(label=check.get("description") or check["assertion"], value=_unmet(check)) for check in failed]
         if checks:
-            tables.append(FactTable(title=step_title(node), facts=tuple(facts), subject=node))
+            tables.append(FactTable(title=step_title(node, records), facts=tuple(facts), subject=node))
     return tuple(tables)
 
 
@@ -162,7 +164,7 @@ def _unmet(check: Mapping[str, Any]) -> str:
 
 def parameter_tables(nodes: Sequence[str], records: Records) -> tuple[FactTable, ...]:
     """Returns the configuration of steps."""
-    tables = [_table(step_title(step), row["record"].get("config") or {}, step) for step, row in _steps(nodes, records)]
+    tables = [_table(step_title(step, records), row["record"].get("config") or {}, step) for step, row in _steps(nodes, records)]
     return tuple(table for table in tables if table.facts)
 
 
@@ -170,11 +172,11 @@ def code_facts(nodes: Sequence[str], records: Records) -> tuple[Fact, ...]:
     """Returns the digest of the code of each step."""
     found: dict[tuple[str, str], None] = {}
     for step, row in _steps(nodes, records):
-        found[step_title(step), str(row["record"].get("code_digest") or UNKNOWN)] = None
+        found[step_title(step, records), str(row["record"].get("code_digest") or UNKNOWN)] = None
     for node in nodes:
         if node.startswith("step:") and node not in records.steps and (event := records.last_event(node)):
             digest = event["job"].get("facets", {}).get("groundswell_sourceCode", {}).get("digest", UNKNOWN)
-            found[step_title(node), str(digest)] = None
+            found[step_title(node, records), str(digest)] = None
     return tuple(Fact(label=label, value=value, is_digest=True) for label, value in found)
 
 
@@ -188,7 +190,7 @@ def environments(nodes: Sequence[str], records: Records) -> tuple[FactTable, ...
             Fact(label=label, value=as_text(recorded[key]) if recorded.get(key) else UNKNOWN, is_digest=key.endswith("digest"))
             for key, label in labels.items()
         )
-        found.setdefault(facts, []).append(step_title(step))
+        found.setdefault(facts, []).append(step_title(step, records))
     return tuple(FactTable(title=", ".join(dict.fromkeys(titles)), facts=facts) for facts, titles in found.items())
 
 
@@ -198,7 +200,7 @@ def open_questions(upstream: Sequence[str], records: Records, *, left_out: int) 
     if not any(node.startswith("dataset:") for node in upstream):
         questions.append("Which data it goes back to is unknown: no dataset is recorded upstream.")
     for step, row in _steps(upstream, records):
-        questions += _about_step(step, row)
+        questions += _about_step(step, row, records)
     for node in upstream:
         questions += _about_node(node, records)
     if left_out:
@@ -206,13 +208,13 @@ def open_questions(upstream: Sequence[str], records: Records, *, left_out: int) 
     return tuple(dict.fromkeys(questions))
 
 
-def _about_step(step: str, row: Mapping[str, Any]) -> list[str]:
+def _about_step(step: str, row: Mapping[str, Any], records: Records) -> list[str]:
     if row["status"] not in {"completed", "reused"}:
         return []
     environment = row["record"].get("environment") or {}
     missing = [key.replace("_", " ") for key in ("lock_digest", "python", "platform") if not environment.get(key)]
     missing += [] if row["record"].get("code_digest") else ["code digest"]
-    questions = [f"{step_title(step)} (run {run_of_step(step)[:8]}): {', '.join(missing)} unknown."] if missing else []
+    questions = [f"{step_title(step, records)} (run {run_of_step(step)[:8]}): {', '.join(missing)} unknown."] if missing else []
     if step.endswith("/train_dit") and not environment.get("accelerator"):
         questions.append("Which processor or accelerator trained the model is unknown.")
     return questions
@@ -222,14 +224,14 @@ def _about_node(node: str, records: Records) -> list[str]:
     questions = []
     is_told = records.last_event(node) is not None or bool(records.imported_about(node))
     if node.startswith("step:") and node not in records.steps and not is_told:
-        questions.append(f"The step {step_title(node)} is named by lineage, but its record is missing.")
+        questions.append(f"The step {step_title(node, records)} is named by lineage, but its record is missing.")
     if node.startswith("media:") and node not in records.assets:
         questions.append(f"Where the file with SHA-256 {digest_of(node)[:12]} came from is unknown: it was not made here.")
     if node.startswith("package:") and not records.versions.get(digest_of(node)):
         questions.append(f"The model package {digest_of(node)[:12]} is not registered as a version.")
-    if any(row["condition_commitment"] not in records.conditions for row in records.assets.get(node, ())):
-        questions.append("What was asked for when the picture was made is unknown: the text was erased.")
-    return questions
+    unasked = [row for row in records.assets.get(node, ()) if row["condition_commitment"] not in records.conditions]
+    media = sorted({medium_of(row["file_name"]) for row in unasked})
+    return questions + [f"What was asked for when the {one} was made is unknown: the text was erased." for one in media]
 
 
 def _about_data(source: DataSource) -> list[str]:
@@ -237,8 +239,8 @@ def _about_data(source: DataSource) -> list[str]:
     missing = [
         word
         for word, value in (
-            ("the number of pictures", source.num_items is not None),
-            ("the split into training and held-out pictures", source.num_train is not None),
+            (f"the number of {source.noun}", source.num_items is not None),
+            (f"the split into training and held-out {source.noun}", source.num_train is not None),
             ("the licence", source.licences),
             ("the attribution", source.attribution),
             ("the sources", source.sources),

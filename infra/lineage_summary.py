@@ -7,7 +7,8 @@ from governance.lineage import LineageGraph
 from governance.lineage_report.model import Phrase
 from governance.promotion.state import Promotion, State
 from governance.withdrawal import items_text
-from infra.lineage_nodes import artifact_title, medium_of, request_text
+from infra.lineage_media import items_noun, medium_of
+from infra.lineage_nodes import artifact_title, request_text
 from infra.lineage_records import Records
 from infra.lineage_sections import data_sources
 from infra.lineage_subjects import digest_of, run_of_step, version_of
@@ -216,8 +217,7 @@ def _data_phrases(nodes: Sequence[str], records: Records, *, total: bool = False
     for source in data_sources(nodes, records):
         count = source.num_items if total else source.num_train
         words += [Phrase(text=" and ")] if words else []
-        facts = records.artifacts.get(source.subject, {}).get("facts", {})
-        noun = "clips" if facts.get("num_frames", 1) > 1 else "pictures"
+        noun = items_noun(records.artifacts.get(source.subject, {}).get("facts", {}))
         words += [
             Phrase(text=f"{count:,} {noun}" if count is not None else f"an unknown number of {noun}", strong=True),
             Phrase(text=" from "),

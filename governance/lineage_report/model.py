@@ -127,7 +127,7 @@ class WithdrawnItems:
 class DataSource:
     """A dataset that went into the subject; None and empty values were not recorded.
 
-    Where only events of another producer say that it did, `imported_from` names that producer.
+    Where only events of another producer say that it did, `imported_from` names that producer. `noun` is what its items are.
     """
 
     subject: str
@@ -143,6 +143,7 @@ class DataSource:
     sources: tuple[str, ...]
     withdrawn: tuple[WithdrawnItems, ...] = ()
     imported_from: str = ""
+    noun: str = "pictures"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,12 +157,12 @@ class FactTable:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A picture to show, whose bytes were checked against their recorded digest.
+    """A picture to show, whose bytes were checked against their recorded digest; of a clip some of its frames.
 
     Attributes:
         caption: What it shows.
         data_uri: The picture itself.
-        sha256: Digest of the bytes shown.
+        sha256: Digest of the file that is shown.
         pixelated: Whether it is so small that enlarging it should keep its pixels.
     """
 

@@ -7,6 +7,7 @@ import zlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 from sqlalchemy import insert, update
 
 from governance.canonical import canonical_text
@@ -17,7 +18,9 @@ from infra.database import Database
 from infra.keys import Keys
 from infra.lineage import record_event
 from infra.lineage_report import build_report
+from infra.media_reading import read_file, read_pixels
 from infra.tables import artifacts, assets, identities, model_versions, runs, steps
+from model_core.data.video import encode_gif, encode_mp4, encode_webp
 
 RUN = "0198f3a2-6f10-7c3e-9a51-3f2f6f0a7b11"
 RERUN = "0198f3b7-1111-7c3e-9a51-3f2f6f0a7b22"
@@ -61,13 +64,29 @@ def png(width: int, height: int, seed: int = 0) -> bytes:
     )
 
 
+def clip(media_format: str, number: int, num_frames: int = 16) -> bytes:
+    """A clip of 32x32 pixels in which a white square moves to the right on a background of its own."""
+    frames = np.full((num_frames, 32, 32, 3), (20 * number, 60, 160), dtype=np.uint8)
+    for index, frame in enumerate(frames):
+        frame[12:20, index : index + 8] = 255
+    return {"mp4": encode_mp4, "webp": encode_webp, "gif": encode_gif}[media_format](frames, 8.0)
+
+
 class World:
     """A home in which a model was trained, registered, and asked for pictures."""
 
     def __init__(
-        self, home: Path, *, url: str | None = None, name: str = "OpenMoji 17.0.0", num_media: int = 6, losses: object = None
+        self,
+        home: Path,
+        *,
+        url: str | None = None,
+        name: str = "OpenMoji 17.0.0",
+        num_media: int = 6,
+        losses: object = None,
+        clips: str = "",
     ) -> None:
         self.home = home
+        self._clips = clips  # the format of clips, where it is asked for these and not for pictures
         self._now = datetime(2026, 11, 22, 20, 43, 57, tzinfo=UTC)
         self.db = Database.open(url or f"sqlite:///{home / 'groundswell.db'}", clock=self._clock)
         Keys.create(home / "keys")
@@ -239,8 +258,8 @@ class World:
         )
         files = []
         for position in range(count):
-            path = self.home / f"flag-{position}.png"
-            path.write_bytes(png(32, 32, seed=position * 7 + 1))
+            path = self.home / (f"clip-{position}.{self._clips}" if self._clips else f"flag-{position}.png")
+            path.write_bytes(clip(self._clips, position) if self._clips else png(32, 32, seed=position * 7 + 1))
             files.append(path)
         with self.db.unit_of_work() as uow:
             condition = uow.commit_to(canonical_text({"label": None, "prompt": f"a smiling sun {HOSTILE}"}))
@@ -251,6 +270,8 @@ class World:
                     "root_digest": self.digests["package"],
                     "seed": str(position),
                 }
+                if self._clips:
+                    values["pixels_sha256"] = read_pixels((file := read_file(path)).kind, file.data).sha256
                 uow.connection.execute(
                     insert(assets).values(**values, sha256=sha256_file(path), run_id=GENERATION, position=position,
                                           condition_commitment=condition, file_name=path.name, created=uow.time)
