@@ -13,7 +13,7 @@ from infra.settings import Settings
 from tests.servers import PostgresServer, postgres_server
 
 hypothesis.settings.load_profile("ci")  # the same examples each time, and no limit that a busy machine passes
-pytest_plugins = ["tests.servers_s3", "tests.servers_mlflow", "tests.backups", "tests.browser"]
+pytest_plugins = ["tests.servers_s3", "tests.servers_mlflow", "tests.backups", "tests.browser", "tests.lone_python"]
 
 
 @pytest.fixture(scope="session")

@@ -279,7 +279,7 @@ class World:
                 uow.append(
                     "asset.generated",
                     f"media:{sha256_file(path)}",
-                    {"seed": str(position), "position": position},
+                    {"position": position} | {key: values[key] for key in ("seed", "pixels_sha256") if key in values},
                     actor=PERSON,
                     run_id=GENERATION,
                 )

@@ -2,15 +2,17 @@
 
 import base64
 import json
+import random
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from governance.bundle import content
-from governance.bundle.verify import SUMS, read_bundle
+from governance.bundle.verify import SUMS, read_bundle, verify_files
 from governance.digest import sha256_file
+from tests.lone_python import run_alone
 from tests.openlineage_schemas import Schemas
 from tests.pipelines.calling import call
 from tests.pipelines.conftest import Trained
@@ -30,13 +32,16 @@ def home(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return trained.copy(tmp_path_factory.mktemp("evidence") / "home")
 
 
-def check(verifier: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Runs the verifier as somebody would who has nothing of groundswell."""
-    command = [sys.executable, "-I", str(verifier), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=verifier.parent, timeout=60, check=False)
+Check = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def test_a_models_bundle_convinces_with_the_key_alone(home: Path, trained: Trained, verifier: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def check(lone_python: Path, verifier: Path) -> Check:
+    """Runs the verifier as somebody does whose Python has `cryptography` and nothing else."""
+    return lambda *arguments: run_alone(lone_python, verifier, *arguments)
+
+
+def test_a_models_bundle_convinces_with_the_key_alone(home: Path, trained: Trained, check: Check, tmp_path: Path) -> None:
     version, bundle = trained.document["model_version"], tmp_path / "model.zip"
     exported = call(home, "--json", "bundle", "export", version, "-o", bundle)
     assert exported.exit_code == 0, exported.stderr
@@ -55,13 +60,13 @@ def test_a_models_bundle_convinces_with_the_key_alone(home: Path, trained: Train
     assert {"dataset.imported", "step.completed", "model.registered", "identity.created", "key.created"} < actions
     events = json.loads(files["lineage.json"])
     assert {event["job"]["name"] for event in events} >= {"training.train_dit", "training.register_model"}
-    held = check(verifier, bundle, "--key", home / "keys" / "public" / "log.pem")
+    held = check(bundle, "--key", home / "keys" / "public" / "log.pem")
     assert (held.returncode, held.stderr) == (0, "")
     assert f"model-version:{version}" in held.stdout
     with bundle.open("wb") as file:
         kept = {name: data for name, data in files.items() if name != SUMS}
         content.write_zip(file, content.with_checksums({**kept, "MODEL_CARD.md": b"# Trained on nothing\n"}))
-    refused = check(verifier, bundle, "--key", home / "keys" / "public" / "log.pem")
+    refused = check(bundle, "--key", home / "keys" / "public" / "log.pem")
     assert refused.returncode == 4
     assert "MODEL_CARD.md is not the file that was exported" in refused.stderr
     shown = call(home, "models", "show", version)
@@ -69,6 +74,26 @@ def test_a_models_bundle_convinces_with_the_key_alone(home: Path, trained: Train
     assert "signed with package-signing" in shown.stdout
     verified = call(home, "audit", "verify")
     assert verified.exit_code == 0, verified.stdout + verified.stderr
+
+
+def test_any_changed_byte_of_any_file_of_a_models_bundle_is_reported_naming_the_file(
+    home: Path, trained: Trained, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "model.zip"
+    assert call(home, "bundle", "export", trained.document["model_version"], "-o", bundle).exit_code == 0
+    files, key = read_bundle(bundle), (home / "keys" / "public" / "log.pem").read_bytes()
+    assert verify_files(files, key).problems == []
+    chosen = random.Random(6962)
+    for name, data in files.items():
+        for position in {0, len(data) - 1, *(chosen.randrange(len(data)) for _ in range(10))}:
+            changed = bytearray(data)
+            changed[position] ^= chosen.randrange(1, 256)
+            problems = verify_files({**files, name: bytes(changed)}, key).problems
+            assert any(problem.startswith(name) or (name == SUMS and SUMS in problem) for problem in problems), (
+                name,
+                position,
+                problems,
+            )
 
 
 def test_events_of_a_run_hold_to_the_published_schemas_and_tell_how_good_the_data_are(home: Path, trained: Trained) -> None:
@@ -87,7 +112,7 @@ def test_events_of_a_run_hold_to_the_published_schemas_and_tell_how_good_the_dat
     assert dataset["facets"]["groundswell_licences"]["licences"] == ["CC0-1.0"]
 
 
-def test_a_pictures_bundle_leads_to_its_data(home: Path, trained: Trained, verifier: Path, tmp_path: Path) -> None:
+def test_a_pictures_bundle_leads_to_its_data(home: Path, trained: Trained, check: Check, tmp_path: Path) -> None:
     made = call(home, "--json", "generate", trained.document["model_version"], "--label", "cat", "-n", 1, "--out", tmp_path)
     assert made.exit_code == 0, made.stderr
     picture, bundle = Path(made.document["files"][0]["path"]), tmp_path / "picture.zip"
@@ -98,8 +123,8 @@ def test_a_pictures_bundle_leads_to_its_data(home: Path, trained: Trained, verif
     assert {"asset.generated", "model.registered", "dataset.imported"} < {entry["action"] for entry in entries}
     assert "MODEL_CARD.md" in files
     key = home / "keys" / "public" / "log.pem"
-    assert check(verifier, bundle, "--key", key, "--file", picture).returncode == 0
+    assert check(bundle, "--key", key, "--file", picture).returncode == 0
     shown = call(home, "lineage", picture, "--format", "json").document["pictures"]
     assert (shown[0]["caption"], shown[0]["sha256"]) == ("The picture", sha256_file(picture))
     picture.write_bytes(picture.read_bytes() + b"\0")
-    assert check(verifier, bundle, "--key", key, "--file", picture).returncode == 4
+    assert check(bundle, "--key", key, "--file", picture).returncode == 4
