@@ -1,7 +1,8 @@
 """Erasure: what the ledger only commits to is deleted, and an entry says so. Every entry stays as it is and verifies."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from sqlalchemy import Connection, delete, select
 
@@ -10,6 +11,7 @@ from governance.identity import Role, require_role
 from governance.ledger import parse_entry
 from infra.commitment_verification import ERASED, commitments_of
 from infra.database import Database, UnitOfWork
+from infra.erased_pages import remove_pages, shown_texts
 from infra.identities import get_identity
 from infra.record_comparison import batches
 from infra.runs import get_run
@@ -27,11 +29,13 @@ class Erasure:
         commitments: The commitments whose texts are gone.
         reason_commitment: Stands for the reason in the ledger.
         entries: Indices of the entries that say so.
+        pages: Reports that showed one of the texts, and were removed.
     """
 
     commitments: tuple[str, ...]
     reason_commitment: str
     entries: tuple[int, ...]
+    pages: tuple[Path, ...] = ()
 
 
 def commitments_of_identity(database: Database, identity_id: str) -> tuple[str, ...]:
@@ -61,7 +65,15 @@ def commitments_of_run(database: Database, run_id: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def erase(database: Database, wanted: Collection[str], *, reason: str, actor: str, must_all_be_kept: bool = False) -> Erasure:
+def erase(
+    database: Database,
+    wanted: Collection[str],
+    *,
+    reason: str,
+    actor: str,
+    must_all_be_kept: bool = False,
+    reports: Path | None = None,
+) -> Erasure:
     """Deletes the texts and salts of commitments; those of them that are gone already are passed over.
 
     Copies elsewhere, such as backups that were made before, are not reached.
@@ -72,11 +84,13 @@ def erase(database: Database, wanted: Collection[str], *, reason: str, actor: st
         reason: Why; kept as a commitment itself.
         actor: The id of the identity that erases.
         must_all_be_kept: Whether it is an error if one of them is gone already, or never was.
+        reports: The folder of pages; those that show one of the texts are removed before the erasure is on record.
 
     Raises:
         RefusedError: The actor is no admin.
         BadRecordError: The reason is empty, too long or holds control characters.
         UnknownSubjectError: Nothing is kept for any of them, or for one that must be; or there is no such actor.
+        BadSettingError: A page that shows one cannot be removed; nothing is erased then.
     """
     reason = _checked_reason(reason)
     with database.unit_of_work() as uow:
@@ -88,9 +102,10 @@ def erase(database: Database, wanted: Collection[str], *, reason: str, actor: st
                 f"no text is kept for commitment {missing[0]!r:.80}: there is no such commitment, or it was erased before",
                 hint="write all 64 digits; `groundswell audit log --action commitment.erased` shows what was erased",
             )
+        pages = remove_pages(reports, shown_texts(uow.connection, kept)) if reports is not None else ()
         erased = _erase(uow, kept, reason_commitment=uow.commit_to(reason), actor=actor)
     _forget_log(database)
-    return erased
+    return replace(erased, pages=pages)
 
 
 def _erase(uow: UnitOfWork, kept: list[str], *, reason_commitment: str, actor: str) -> Erasure:

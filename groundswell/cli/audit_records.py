@@ -78,7 +78,8 @@ def erase(invocation: Invocation, commitments: tuple[str, ...], identity: str | 
     """Erase texts to which the ledger only commits: names, prompts, reasons; needs an admin.
 
     The texts and their salts are deleted, and an entry says so; every entry stays and verifies. Lists and reports show "erased"
-    from then on. Backups and exports that were made before are not reached.
+    from then on, and pages in HOME/reports that show a text are removed. Backups, and exports, bundles and pages that were
+    written elsewhere before, are not reached.
     """
     from infra.erasure import erase as erase_texts
 
@@ -87,12 +88,23 @@ def erase(invocation: Invocation, commitments: tuple[str, ...], identity: str | 
     home = invocation.open_home()
     actor = invocation.actor(home)
     wanted = _wanted(home, commitments, identity, run_id)
-    erased = erase_texts(home.database, wanted, reason=reason, actor=actor, must_all_be_kept=bool(commitments))
+    erased = erase_texts(
+        home.database, wanted, reason=reason, actor=actor, must_all_be_kept=bool(commitments), reports=home.reports
+    )
     if invocation.as_json:
-        echo_json({"commitments": erased.commitments, "entries": erased.entries, "reason_commitment": erased.reason_commitment})
+        echo_json(
+            {
+                "commitments": erased.commitments,
+                "entries": erased.entries,
+                "reason_commitment": erased.reason_commitment,
+                "removed": [path.absolute() for path in erased.pages],
+            }
+        )
         return
     for one in erased.commitments:
         click.echo(f"erased: the text of commitment {one:.{_SHOWN}}")
+    for page in erased.pages:
+        click.echo(f"removed: {shown_path(page)}, which showed it; `groundswell lineage` writes it anew")
     click.echo(f"recorded as entry {', '.join(map(str, erased.entries))}; backups made before still hold what was erased")
 
 

@@ -1,15 +1,18 @@
 """Erasure: the text is gone from database and file, the ledger says so and verifies."""
 
+import html
 from pathlib import Path
 
 import pytest
 from sqlalchemy import delete, insert, select
 from sqlalchemy.engine import make_url
 
+from governance.canonical import canonical_text
 from governance.errors import BadRecordError, RefusedError, UnknownSubjectError
 from governance.identity import Role
 from infra.database import Database
 from infra.erasure import commitments_of_identity, commitments_of_run, erase
+from infra.errors import BadSettingError
 from infra.identities import create_identity, initialise_home, list_identities
 from infra.keys import Keys
 from infra.ledger import iter_entries
@@ -73,6 +76,37 @@ def test_nothing_of_the_text_is_left_in_the_files(db, database_url, admin, run_i
     assert any(PROMPT.encode() in path.read_bytes() for path in folder.glob("groundswell.db*"))
     erase(db, commitments_of_run(db, run_id), reason="request", actor=admin)
     assert not any(PROMPT.encode() in path.read_bytes() for path in folder.glob("groundswell.db*"))
+
+
+def test_pages_that_show_an_erased_text_are_removed_and_no_others(db, admin, run_id, tmp_path):
+    pages = tmp_path / "reports"
+    pages.mkdir()
+    request = canonical_text({"label": "cat", "prompt": 'Ada\'s "house" & garden'})
+    with db.unit_of_work() as uow:
+        condition = uow.commit_to(request)
+        uow.append("request.made", f"run:{run_id}", {"condition_commitment": condition}, run_id=run_id)
+    shown = {
+        "request.html": "<p>prompt “" + html.escape('Ada\'s "house" & garden') + "”</p>",
+        "broken.html": "<p>prompt\n“Ada&#39;s &#34;house&#34;\u200b &amp; garden”</p>",
+        "label.html": "<p>label “cat”</p>",
+        "name.html": "<p>by Ada Lovelace (admin)</p>",
+        "other.html": "<p>category, Ada's house</p>",
+        "notes.txt": PROMPT,
+    }
+    for page, words in shown.items():
+        (pages / page).write_text(words, encoding="utf-8")
+    erased = erase(db, [condition], reason="request", actor=admin, reports=pages)
+    assert [path.name for path in erased.pages] == ["broken.html", "label.html", "request.html"]
+    erased = erase(db, commitments_of_identity(db, admin), reason="request", actor=admin, reports=pages)
+    assert [path.name for path in erased.pages] == ["name.html"]
+    assert sorted(path.name for path in pages.iterdir()) == ["notes.txt", "other.html"]
+
+
+def test_nothing_is_erased_where_a_page_that_shows_it_cannot_be_removed(db, admin, run_id, tmp_path):
+    (tmp_path / "page.html").mkdir()
+    with pytest.raises(BadSettingError, match="cannot be looked into or removed"):
+        erase(db, commitments_of_run(db, run_id), reason="request", actor=admin, reports=tmp_path)
+    assert PROMPT in texts(db)
 
 
 def test_an_erased_name_is_listed_without_it(db, keys, admin):
