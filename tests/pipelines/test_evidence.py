@@ -8,15 +8,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from securesystemslib.dsse import Envelope
+from securesystemslib.signer import SSlibKey
 
 from governance.bundle import content
 from governance.bundle.verify import SUMS, read_bundle, verify_files
 from governance.digest import sha256_file
+from governance.dsse import key_id
+from infra.source_revision import source_revision
 from tests.lone_python import run_alone
 from tests.openlineage_schemas import Schemas
 from tests.pipelines.calling import call
 from tests.pipelines.conftest import Trained
 
+STEPS = ("validate_data", "encode_latents", "train_dit", "evaluate", "register_model")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
@@ -49,6 +55,9 @@ def test_a_models_bundle_convinces_with_the_key_alone(home: Path, trained: Train
     assert {"MODEL_CARD.md", "DATA_CARD.md", "mlbom.cdx.json", "report.html", "lineage.json"} < set(files)
     assert b"CC0" in files["DATA_CARD.md"]
     (statement,) = (json.loads(data) for name, data in files.items() if name.startswith("attestations/"))
+    public = (home / "keys" / "public" / "package-signing.pem").read_text()
+    signer = SSlibKey.from_crypto(load_pem_public_key(public.encode()), keyid=key_id(public))
+    assert len(Envelope.from_dict(statement).verify([signer], 1)) == 1  # another library's word for the signature
     payload = json.loads(base64.b64decode(statement["payload"]))
     assert payload["subject"][0]["name"] == version
     assert {one["name"] for one in payload["predicate"]["buildDefinition"]["resolvedDependencies"]} > {
@@ -102,6 +111,9 @@ def test_events_of_a_run_hold_to_the_published_schemas_and_tell_how_good_the_dat
     events = [json.loads(line) for line in told.stdout.splitlines()]
     for event in events:
         schemas.check_event(event)
+    own = [event["job"] for event in events if event["job"]["name"].startswith("training.")]
+    assert {job["name"].partition(".")[2] for job in own} == set(STEPS)
+    assert {job["facets"].get("sourceCodeLocation", {}).get("version", "") for job in own} == {source_revision()}
     (validated,) = (one for one in events if one["job"]["name"] == "training.validate_data" and one["eventType"] == "COMPLETE")
     (dataset,) = validated["inputs"]
     assertions = dataset["inputFacets"]["dataQualityAssertions"]["assertions"]
