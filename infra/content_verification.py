@@ -15,16 +15,13 @@ from governance.credentials.marking import read_mark
 from governance.credentials.reading import ManifestReading, ManifestState
 from governance.credentials.verdict import Check, Origin, Outcome, Verdict, conclude
 from governance.errors import BadRecordError, IntegrityError
+from infra import looks_check, watermark_check
 from infra.content_credentials import read_manifest
 from infra.content_keys import ContentTrust, content_trust
 from infra.content_records import ContentRecords, Person, UnsignedRecordError
 from infra.content_source import Source, source_of
 from infra.frame_sample import FrameSample
-from infra.looks_check import NAME as FINGERPRINT
-from infra.looks_check import check_looks
 from infra.media_reading import MediaFile, Pixels, read_file, read_pixels
-from infra.watermark_check import NAME as WATERMARK
-from infra.watermark_check import check_mark, look_for_mark
 
 if TYPE_CHECKING:
     from infra.home import Home
@@ -113,7 +110,7 @@ def verify_content(path: Path, *, home: "Home | None", root_pem: str | None = No
     is_own = own is not None and own.root_pem == root
     if home is None or sample is None:
         return _verified(Evidence(file=file, pixels=pixels, manifest=manifest, trust=None, records=None))
-    mark = look_for_mark(home, sample)
+    mark = watermark_check.look_for_mark(home, sample)
     with home.database.read() as connection:
         records, trust = ContentRecords(connection, home), own if is_own else None
         return _verified(Evidence(file=file, pixels=pixels, manifest=manifest, trust=trust, records=records, mark=mark))
@@ -265,11 +262,12 @@ def _unsigned(name: str, error: UnsignedRecordError) -> Check:
 
 
 def _watermark(evidence: Evidence, before: Sequence[Check]) -> Check:
-    return _asked(WATERMARK, evidence, lambda records: check_mark(evidence.mark, evidence.pixels, records, before))
+    mark, pixels = evidence.mark, evidence.pixels
+    return _asked(watermark_check.NAME, evidence, lambda records: watermark_check.check_mark(mark, pixels, records, before))
 
 
 def _fingerprint(evidence: Evidence, before: Sequence[Check]) -> Check:
-    return _asked(FINGERPRINT, evidence, lambda records: check_looks(evidence.pixels, records, before))
+    return _asked(looks_check.NAME, evidence, lambda records: looks_check.check_looks(evidence.pixels, records, before))
 
 
 def _asked(name: str, evidence: Evidence, ask: Callable[[ContentRecords], Check]) -> Check:
