@@ -88,11 +88,8 @@ def artifact_title(subject: str, records: Records) -> tuple[str, str]:
     if kind == EXTERNAL:
         namespace, _, name = digest.partition("#")
         return name, namespace
-    if made := records.assets.get(subject):
-        name = made[-1]["file_name"]
-        return name, f"{medium_of(name)} · {digest[:12]}"
     if kind == "media":
-        return "A file of unknown origin", f"not made here · {digest[:12]}"
+        return _media_title(subject, records)
     if kind == "package" and (versions := records.versions.get(digest)):
         return f"{versions[-1]['name']} version {versions[-1]['version']}", f"package · {digest[:12]}"
     facts = records.artifacts.get(subject, {}).get("facts", {})
@@ -101,6 +98,14 @@ def artifact_title(subject: str, records: Records) -> tuple[str, str]:
     if kind == "media_set":
         return f"Folder of {media_noun(listed_names(facts))}", digest[:12]
     return _KINDS.get(kind, kind), digest[:12]
+
+
+def _media_title(subject: str, records: Records) -> tuple[str, str]:
+    digest = digest_of(subject)
+    if not (made := records.assets.get(subject)):
+        return "A file of unknown origin", f"not made here · {digest[:12]}"
+    name = made[-1]["file_name"]
+    return name, f"{medium_of(name)} · {digest[:12]}"
 
 
 def _step_node(subject: str, records: Records) -> Node:
