@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field
 from components.generate_media.formats import MediaFormat
 from model_core.device import DeviceName
 from model_core.sampling.names import SamplerName
-from model_core.sampling.options import SamplingOptions
+from model_core.sampling.options import DEFAULT_NUM_PASSES, SamplingOptions
 
 
 class Config(SamplingOptions):
@@ -46,4 +46,4 @@ class Config(SamplingOptions):
     watermark: bool = True
     strength: float | None = Field(default=None, ge=0, le=1)
     keep_frames: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(), max_length=100_000)
-    num_passes: int = Field(default=5, ge=1, le=1000)
+    num_passes: int = Field(default=DEFAULT_NUM_PASSES, ge=1, le=1000)

@@ -18,9 +18,8 @@ from model_core.diffusion.condition import Condition
 from model_core.diffusion.guidance import Guidance
 from model_core.errors import BadDataError, BadModelError
 from model_core.memory import memory_named
-from model_core.sampling.inpainting import DEFAULT_NUM_PASSES
 from model_core.sampling.names import SamplerName
-from model_core.sampling.options import DdpmVariance, options_in_effect
+from model_core.sampling.options import DEFAULT_NUM_PASSES, DdpmVariance, options_in_effect
 from model_core.sampling.sample import sample_latents
 from model_core.sampling.seeds import noise_source
 from model_core.transformer.dit import DiT

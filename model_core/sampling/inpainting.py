@@ -27,7 +27,6 @@ from model_core.sampling.points import Point, Points
 from model_core.sampling.steps import DrawNoise, SamplerStep
 
 Latents = Float[Tensor, "batch channels frames height width"]
-DEFAULT_NUM_PASSES = 5
 
 
 @dataclass(frozen=True, kw_only=True)

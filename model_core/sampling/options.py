@@ -20,6 +20,9 @@ TimeShift = Annotated[float, Field(gt=0)]
 CacheInterval = Annotated[int, Field(ge=1)]
 DdpmVariance = Literal["small", "large"]
 
+DEFAULT_NUM_PASSES: Final = 5
+"""How often each step is taken where a part of the latents is kept, see `inpainting`."""
+
 _READ_BY: Final[Mapping[str, SamplerName]] = {"eta": "ddim", "ddpm_variance": "ddpm"}  # the others are read by every sampler
 
 

@@ -20,10 +20,10 @@ from model_core.sampling.ddim import ddim
 from model_core.sampling.ddpm import ddpm
 from model_core.sampling.euler import euler, heun
 from model_core.sampling.feature_cache import cached_features
-from model_core.sampling.inpainting import DEFAULT_NUM_PASSES, Known, known_frames, resampled, told_what_is_known
+from model_core.sampling.inpainting import Known, known_frames, resampled, told_what_is_known
 from model_core.sampling.multistep import dpm_solver_pp, unipc
 from model_core.sampling.names import SamplerName, fitting_samplers
-from model_core.sampling.options import DdpmVariance, option_in_vain
+from model_core.sampling.options import DEFAULT_NUM_PASSES, DdpmVariance, option_in_vain
 from model_core.sampling.points import Points, flow_points, part_way, schedule_points
 from model_core.sampling.steps import DrawNoise, SamplerStep, clipped, estimator
 from model_core.sampling.tables import TabledNetwork

@@ -25,7 +25,7 @@ from infra.withdrawals import WithdrawalRequest, withdraw
 from model_core.data.dataset import Dataset
 from tests.content_world import drawing
 from tests.pipelines.calling import Called, call_here
-from tests.pipelines.conftest import Trained
+from tests.pipelines.conftest import Trained, copy_home
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -131,7 +131,8 @@ def test_the_report_of_an_edited_picture_says_what_it_was_made_from(edited: Edit
 
 
 def test_a_withdrawal_reaches_what_was_made_from_what_was_made(edited: Edited, tmp_path: Path) -> None:
-    home = edited.home
+    copy_home(edited.home.path, tmp_path / "home")
+    home = Home.open(Settings.load(tmp_path / "home"))
     (manifest,) = home.datasets.glob("*/manifest.parquet")
     dataset = tree_digest(manifest.parent)
     (item, *_) = Dataset.open(manifest.parent).columns["sha256"]
@@ -143,7 +144,7 @@ def test_a_withdrawal_reaches_what_was_made_from_what_was_made(edited: Edited, t
     assert {sha256_of(edited.own), sha256_of(edited.own_edited), sha256_of(edited.own_edited, 1)} <= reached
     assert [one.reason for one in found] == ["the licence ended"]
     options = ["--from", edited.own_edited["files"][0]["path"], "--strength", 0, "--out", tmp_path]
-    warned = edited.call("generate", edited.model, *options)
+    warned = call_here(home.path, "generate", edited.model, *options)
     assert (warned.exit_code, "1 item of the data behind the file that they were made from was" in warned.stderr) == (0, True)
 
 
