@@ -18,6 +18,10 @@ _MEANINGS = {
     "caption_retrieval": "share of captions that find their own clip among others by a probe; higher is better",
     "temporal_consistency": "how alike neighbouring looks at a clip are; as real clips is best",
     "pixel_flicker": "how much pixels change from frame to frame; as real clips is best",
+    "utility_ratio": "what a probe taught by samples is worth on real pictures, as a share of one taught by as many real ones",
+    "utility_tstr": "share of held-out real pictures that a probe taught by samples names rightly; higher is better",
+    "utility_trts": "share of samples that a probe taught by as many real pictures names rightly; higher is better",
+    "utility_trtr": "share of held-out real pictures that this probe names rightly: as good as it gets",
     "memorised_share": "share of samples that are suspiciously close to one training picture; lower is better",
     "memorisation_ratio_median": "distance to the nearest training picture over that to a held-out one; well below `real` is bad",
 }

@@ -24,6 +24,7 @@ class Config(SamplingOptions):
         num_resamples: Resamples behind each interval, and replicates kept for comparing models (1,000 at most).
         device: Where samples are drawn and features taken: `cpu`, `cuda`, or `auto` for a GPU where there is one.
         category_accuracy: Whether to judge the categories of samples; needs a dataset with two labels or more.
+        utility: Whether to measure what a probe learns from samples beside what it learns from real data, where there are labels.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -39,3 +40,4 @@ class Config(SamplingOptions):
     num_resamples: int = Field(default=1000, ge=100, le=100_000)
     device: DeviceName = "auto"
     category_accuracy: bool = True
+    utility: bool = True

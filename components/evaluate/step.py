@@ -15,6 +15,7 @@ from components.evaluate.config import Config
 from components.evaluate.holdout import holdout_digest
 from components.evaluate.looks import Clips, Look, Pictures, Seen
 from components.evaluate.samples import Conditions, SamplingPlan, draw_samples, holdout_conditions, plan_sampling
+from components.evaluate.summary import summarise
 from components.ports import Ports, StepReport
 from model_core.data.dataset import Dataset
 from model_core.data.media import overview
@@ -26,6 +27,8 @@ from model_core.evaluation.grids import Card, Section, draw_sections, save_png
 from model_core.evaluation.probe import distinct_labels
 from model_core.evaluation.reference_cache import ReferenceCache, ReferenceKey, cached_features, rows_digest
 from model_core.evaluation.report_html import render_report
+from model_core.evaluation.training_index import FILE_NAME, Items, TrainingIndex
+from model_core.evaluation.utility import measure_utility
 
 REPORT_FORMAT = "groundswell-evaluation/1"
 _MIN_HOLDOUT = 4
@@ -41,7 +44,8 @@ def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path],
     Args:
         config: What to draw and measure.
         inputs: The folders `model`, `codec`, `latents` and `dataset`.
-        outputs: The folder `evaluation`: `report.json`, `report.html`, `samples.png`, `memorisation.png`.
+        outputs: The folder `evaluation`: `report.json`, `report.html`, `samples.png`, `memorisation.png`, and
+            `training_index.safetensors`, by which whoever uses the model later finds near-copies of its training items.
         ports: Progress, scratch for samples already drawn, cache for the features of real pictures, tracking.
 
     Raises:
@@ -93,10 +97,23 @@ def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path],
     if clips is not None:
         document |= {"clips": clips.document()}
         document["metrics"] |= clips.metrics()
+    utility = measure_utility(*sides, seed=config.seed, num_resamples=config.num_resamples) if config.utility else None
+    document |= {"utility": utility.document() if utility else None}
+    if utility:
+        document["metrics"] |= utility.metrics()
     document["resamples"]["holdout"] = holdout_digest(
         dataset, pictures=rows["holdout"], conditions=conditions.rows.tolist(), extractor=extractor.digest
     )
     _write_outputs(outputs["evaluation"], document, assessment, dataset, *sides)
+    index = TrainingIndex.build(
+        train.items(),
+        holdout.items(),
+        sha256=train.pictures.names,
+        extractor=extractor.digest,
+        input_size=config.feature_size,
+        num_in_training=len(dataset.rows("train")),
+    )
+    index.save(outputs["evaluation"] / FILE_NAME)
     ports.progress.update(1, 1, "evaluation written")
     metrics: dict[str, float] = document["metrics"]
     ports.tracking.log_metrics(metrics)
@@ -104,7 +121,7 @@ def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path],
         ports.metrics.gauge(f"evaluation_{name}", value)
     return StepReport(
         metrics=metrics,
-        summary=_summary(metrics, config.num_samples),
+        summary=summarise(metrics, config.num_samples),
         facts={"num_samples": config.num_samples, "num_train": len(rows["train"]), "num_holdout": len(rows["holdout"])}
         | {"sampling": document["sampling"]},
         artifacts={"evaluation": ("report.json", "report.html", "samples.png", "memorisation.png")},
@@ -118,6 +135,11 @@ class _Side:
     look: Look
     features: np.ndarray  # [n looks dim]
     pictures: PictureSet
+
+    def items(self) -> Items:
+        """Returns what is kept of them in the index of training items."""
+        num_items, num_looks = self.features.shape[:2]
+        return Items.of(self.look.frames.reshape(num_items, num_looks, *self.look.frames.shape[1:]), self.pictures.features)
 
 
 class _Measuring:
@@ -309,27 +331,3 @@ def _memorisation_section(assessment: Assessment, samples: PictureSet, train: Pi
             )
         )
     return Section(title="Samples beside their nearest training picture and nearest holdout picture", cards=tuple(cards))
-
-
-def _summary(metrics: Mapping[str, float], num_samples: int) -> str:
-    parts = [
-        f"{num_samples} samples",
-        f"KID {metrics['kid']:.3g} (real {metrics['kid_real']:.2g}, noise {metrics['kid_noise']:.2g})",
-    ]
-    if "category_accuracy" in metrics:
-        parts.append(
-            f"category accuracy {metrics['category_accuracy']:.0%} "
-            f"(chance {metrics['category_accuracy_chance']:.0%}, real {metrics['category_accuracy_real']:.0%})"
-        )
-    if "recall" in metrics:
-        parts.append(
-            f"precision {metrics['precision']:.0%} (real {metrics['precision_real']:.0%}), "
-            f"recall {metrics['recall']:.0%} (real {metrics['recall_real']:.0%})"
-        )
-    for name, words in (("motion_direction", "motion direction right"), ("caption_retrieval", "captions find their clip")):
-        if name in metrics:
-            parts.append(
-                f"{words} {metrics[name]:.0%} (chance {metrics[f'{name}_chance']:.0%}, real {metrics[f'{name}_real']:.0%})"
-            )
-    parts.append(f"memorised {metrics['memorised_share']:.1%} (real {metrics['memorised_share_real']:.1%})")
-    return ", ".join(parts)

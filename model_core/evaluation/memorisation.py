@@ -44,6 +44,31 @@ class Neighbours:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Thresholds:
+    """What real holdout pictures show in one space, all but a tolerated share of them.
+
+    Attributes:
+        distance: Below this distance to the training set ...
+        ratio: ... and below this ratio, a picture counts as memorised.
+    """
+
+    distance: float
+    ratio: float
+
+    @classmethod
+    def of_holdout(cls, real: Neighbours, *, tolerated_share: float = TOLERATED_SHARE) -> "Thresholds":
+        """Calibrates them on holdout pictures; with a share of 0, none of these counts as memorised."""
+        return cls(
+            distance=float(np.quantile(real.train_distance, tolerated_share)),
+            ratio=float(np.quantile(real.ratio, tolerated_share)),
+        )
+
+    def accuse(self, found: Neighbours) -> Bool[np.ndarray, " n"]:
+        """Returns which pictures count as memorised."""
+        return np.asarray((found.train_distance < self.distance) & (found.ratio < self.ratio))
+
+
+@dataclass(frozen=True, kw_only=True)
 class SpaceResult:
     """What one space says.
 
@@ -158,31 +183,44 @@ def check_memorisation(
     return MemorisationResult(features=_check_space(*features, unit_features), pixels=_check_space(*images, pixel_vectors))
 
 
+def find_neighbours(
+    queries: np.ndarray,
+    train: np.ndarray,
+    holdout: np.ndarray,
+    *,
+    vectors: Callable[[np.ndarray], np.ndarray],
+    are_holdout: bool = False,
+) -> Neighbours:
+    """Finds the nearest training and holdout picture of each query.
+
+    Args:
+        queries: Pictures or features to look from.
+        train: Those of the training set.
+        holdout: Those of the holdout.
+        vectors: Turns a block of them into vectors of the space.
+        are_holdout: Whether the queries are the holdout, and none is its own neighbour.
+    """
+    train_index, train_distance = nearest(queries, train, vectors=vectors)
+    holdout_index, holdout_distance = nearest(queries, holdout, vectors=vectors, exclude_self=are_holdout)
+    return Neighbours(
+        train_index=train_index,
+        train_distance=train_distance,
+        holdout_index=holdout_index,
+        holdout_distance=holdout_distance,
+    )
+
+
 def _check_space(
     samples: np.ndarray, train: np.ndarray, holdout: np.ndarray, vectors: Callable[[np.ndarray], np.ndarray]
 ) -> SpaceResult:
-    def neighbours(queries: np.ndarray, *, are_holdout: bool) -> Neighbours:
-        train_index, train_distance = nearest(queries, train, vectors=vectors)
-        holdout_index, holdout_distance = nearest(queries, holdout, vectors=vectors, exclude_self=are_holdout)
-        return Neighbours(
-            train_index=train_index,
-            train_distance=train_distance,
-            holdout_index=holdout_index,
-            holdout_distance=holdout_distance,
-        )
-
-    real, found = neighbours(holdout, are_holdout=True), neighbours(samples, are_holdout=False)
-    distance_threshold = float(np.quantile(real.train_distance, TOLERATED_SHARE))
-    ratio_threshold = float(np.quantile(real.ratio, TOLERATED_SHARE))
-
-    def flag(neighbours: Neighbours) -> Bool[np.ndarray, " n"]:
-        return np.asarray((neighbours.train_distance < distance_threshold) & (neighbours.ratio < ratio_threshold))
-
+    real = find_neighbours(holdout, train, holdout, vectors=vectors, are_holdout=True)
+    found = find_neighbours(samples, train, holdout, vectors=vectors)
+    thresholds = Thresholds.of_holdout(real)
     return SpaceResult(
         samples=found,
         real=real,
-        distance_threshold=distance_threshold,
-        ratio_threshold=ratio_threshold,
-        flagged=flag(found),
-        flagged_real=flag(real),
+        distance_threshold=thresholds.distance,
+        ratio_threshold=thresholds.ratio,
+        flagged=thresholds.accuse(found),
+        flagged_real=thresholds.accuse(real),
     )

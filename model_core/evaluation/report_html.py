@@ -90,6 +90,8 @@ def render_report(document: Mapping[str, Any], *, samples_png: Path, memorisatio
         category=category,
         category_rows=_confusion_rows(category) if category else [],
         accuracy_scale=accuracy_scale,
+        utility=document.get("utility"),
+        utility_rows=_utility_rows(document.get("utility")),
         memorisation=document["memorisation"],
         manifold=document.get("manifold"),
         frechet=document.get("fd_effnet_lite0"),
@@ -105,6 +107,22 @@ def _clip_shares(clips: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {**one, "says": says, "scale": scale(one["samples"], worst=one["chance"], best=one["real"], **ends)}
         for says, one in found
+    ]
+
+
+def _utility_rows(utility: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """Returns the figures of utility, each with its place on a line from chance to the ceiling."""
+    if not utility:
+        return []
+    best, ends = utility["trtr"]["value"], {"left": 0.0, "right": 1.0}
+    rows = (
+        ("tstr", "chance", "Learnt from samples, tested on real"),
+        ("trts", "chance_samples", "Learnt from real, tested on samples"),
+    )
+    return [
+        {"says": says, "figure": utility[name], "chance": utility[chance], "best": best}
+        | {"scale": scale(utility[name], worst=utility[chance], best=best, **ends)}
+        for name, chance, says in rows
     ]
 
 

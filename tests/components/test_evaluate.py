@@ -24,6 +24,7 @@ from model_core.data.dataset import Dataset, DatasetInfo
 from model_core.data.manifest import Row, write_manifest
 from model_core.errors import BadDataError, BadModelError
 from model_core.evaluation.features import FeatureExtractor, convert_weights
+from model_core.evaluation.training_index import Items, TrainingIndex
 
 SIZE = 16
 CODEC_DIGEST = "c" * 64
@@ -514,3 +515,34 @@ def test_pictures_of_another_size_are_refused(world):
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(ValidationError):
         Config(**wrong)
+
+
+def test_what_samples_teach_is_measured_beside_what_real_pictures_teach(world):
+    config = CONFIG.model_copy(update={"num_samples": 24})
+    report = world.run(config)
+    assert report.metrics["utility_tstr"] == report.metrics["utility_trtr"] == report.metrics["utility_ratio"] == 1.0
+    assert "worth 100% of one taught by real data" in report.summary
+    assert "Can the samples stand in for real data?" in (world.root / "evaluation" / "report.html").read_text()
+    world.forget_samples()
+    world.stand_in.draw = lambda label, seed: picture("hot" if label == 0 else "cold", 1000 + seed)
+    confused = world.run(config, output="confused").metrics
+    assert confused["utility_tstr"] == confused["utility_trts"] == 0.0
+    assert confused["utility_trtr"] == 1.0
+
+
+def test_utility_is_left_out_where_it_is_not_wanted_or_there_are_no_labels(world):
+    world.run(CONFIG.model_copy(update={"utility": False}))
+    assert evaluation(world)["utility"] is None
+    assert not any(name.startswith("utility") for name in evaluation(world)["metrics"])
+
+
+def test_the_index_of_training_items_knows_them_again_and_lets_held_out_ones_pass(world):
+    world.run()
+    index = TrainingIndex.load(world.root / "evaluation" / "training_index.safetensors")
+    dataset = Dataset.open(world.root / "dataset")
+    extractor = FeatureExtractor(next((world.cache / "weights").iterdir()), input_size=32)
+    for split, are_copies in (("train", True), ("holdout", False)):
+        frames = dataset.clips(dataset.rows(split))
+        found = index.compare(Items.of(frames, extractor.extract(frames[:, 0])))
+        assert {one.is_near_copy for one in found} == {are_copies}
+    assert index.sha256 == tuple(dataset.columns["sha256"][row] for row in dataset.rows("train"))

@@ -51,6 +51,16 @@ def document(caption=HOSTILE, label=HOSTILE):
     }
 
 
+UTILITY = {name: interval(value) for name, value in (("ratio", 0.75), ("tstr", 0.6), ("trts", 0.7), ("trtr", 0.8))} | {
+    "chance": 0.4,
+    "chance_samples": 0.35,
+    "num_learnt_from": 192,
+    "num_real": 78,
+    "num_samples": 256,
+    "num_folds": 4,
+}
+
+
 class Elements(HTMLParser):
     def __init__(self):
         super().__init__()
@@ -147,3 +157,10 @@ def test_report_of_clips_says_how_they_move(pictures):
     assert all(words in html for words in ("33 % (23 % to 43 %)", "chance 25 %", "real clips 97 %", "0.64", "0.87", "0.035"))
     assert "find its own clip" not in html  # no such figure was given
     assert "How good are the pictures?" in render_report(document(), **pictures)
+
+
+def test_report_says_how_far_samples_stand_in_for_real_data(pictures):
+    html = render_report(document() | {"utility": UTILITY}, **pictures)
+    assert "<b>75 %</b>" in html
+    assert html.count(">real to real 80 %<") == 2
+    assert "stand in" not in render_report(document() | {"utility": None}, **pictures)
