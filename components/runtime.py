@@ -122,6 +122,7 @@ def _context(run: RunContext, spec: StepSpec, config: "BaseModel", inputs: Mappi
     references = {
         name: ArtifactRef(kind=kind, digest=artifact_digest(kind, inputs[name]), path=inputs[name])
         for name, kind in spec.inputs.items()
+        if name in inputs or name not in spec.optional
     }
     code_digest = source_digest(spec.module)
     mark = fingerprint(step=spec.name, code_digest=code_digest, config=config.model_dump(mode="json"), inputs=references)

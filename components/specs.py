@@ -17,11 +17,13 @@ class StepSpec:
         name: The folder below ``components/``, and the step's name everywhere.
         inputs: Kinds by input name.
         outputs: Kinds by output name.
+        optional: Inputs that may be missing.
     """
 
     name: str
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
+    optional: frozenset[str] = frozenset()
 
     @property
     def module(self) -> str:
@@ -60,6 +62,11 @@ _STEPS = (
         },
         outputs={"package": "package"},
     ),
-    StepSpec(name="generate_media", inputs={"package": "package", "request": "request"}, outputs={"media": "media_set"}),
+    StepSpec(
+        name="generate_media",
+        inputs={"package": "package", "request": "request", "evaluation": "evaluation"},
+        outputs={"media": "media_set"},
+        optional=frozenset({"evaluation"}),
+    ),
 )
 STEPS: Mapping[str, StepSpec] = {spec.name: spec for spec in _STEPS}

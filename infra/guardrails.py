@@ -83,6 +83,20 @@ class Admission:
             judging.require_pixels(self.policy, int(config.get("image_size", 0)) ** 2)
             judging.require_size(self.policy, judging.Size(num_images=self.asked.num_images, num_frames=frames))
 
+    def require_check(self, *, unchecked: str) -> None:
+        """Checks that samples can be held against the model's training items, as far as the policy asks for that.
+
+        Args:
+            unchecked: Why they cannot; "" where they can.
+
+        Raises:
+            GuardrailError: The policy refuses what cannot be checked.
+        """
+        from governance.guardrails import judging
+
+        with self._refusals_recorded():
+            judging.require_check(self.policy, unchecked=unchecked)
+
     @contextmanager
     def _refusals_recorded(self) -> Iterator[None]:
         from governance.guardrails.judging import GuardrailError

@@ -26,6 +26,7 @@ RESULTS_NAME: Final = "results.csv"
 SHEET_NAME: Final = "contact-sheet.png"
 _JOURNAL_NAME: Final = ".results.jsonl"
 MADE, BAD, REFUSED = "made", "bad", "refused"
+WITHHELD: Final = "withheld by the guardrails (memorisation): too near an item that the model was trained on"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +129,8 @@ def _make(home: Home, template: GenerateRequest, row: Row, *, actor: str) -> Res
         return replace(blank, reason=error.diagnosis)
     except GuardrailError as error:
         return replace(blank, status=REFUSED, reason=error.diagnosis)
+    if made.memorisation.withheld:
+        return replace(blank, status=REFUSED, model=made.model_version, run_id=made.run_id, reason=WITHHELD)
     (file,) = made.files
     return replace(
         blank,

@@ -16,7 +16,7 @@ from governance import lineage
 from governance.canonical import canonical_text
 from infra.content_keys import signing_keys
 from infra.errors import BadSettingError
-from infra.guardrails import Asked, admit
+from infra.guardrails import Admission, Asked, admit
 from infra.home import Home
 from infra.ledger import sign_head
 from infra.lineage import record_event
@@ -24,6 +24,7 @@ from infra.source_digest import lock_digest, source_digest
 from infra.source_revision import source_revision
 from model_core.device import DeviceName
 from model_core.sampling.names import SamplerName
+from pipelines.memorisation import MemorisationCheck, evaluation_of, record_check
 from pipelines.publishing import GeneratedFile, Publication, publish, record_files
 from pipelines.recorded import OnView, recorded_run, shown
 
@@ -84,13 +85,24 @@ class GenerateRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateOutcome:
-    """The pictures or clips of one request, the run that made them, and SHA-256 of what they were made from, if from a file."""
+    """The pictures or clips of one request, and the run that made them.
+
+    Attributes:
+        run_id: The run.
+        model_version: ``name/version``.
+        files: What was handed out.
+        grid: The overview of all of them.
+        wall_s: Seconds that it took.
+        memorisation: What was found of near-copies of training items.
+        source_sha256: SHA-256 of what they were made from, if from a file.
+    """
 
     run_id: str
     model_version: str
     files: tuple[GeneratedFile, ...]
     grid: Path
     wall_s: float
+    memorisation: MemorisationCheck
     source_sha256: str | None = None
 
 
@@ -124,7 +136,8 @@ def generate(home: Home, request: GenerateRequest, *, actor: str, on_view: OnVie
     source = _read_source(request, opened.config)
     package, keys = opened.folder, signing_keys(home)
     began = time.time()
-    config = {**_config(request), "watermark": home.settings.watermark}
+    config = {**_config(request), "watermark": home.settings.watermark, "memorisation": admission.policy.memorisation.samples}
+    evaluation = evaluation_of(home, opened, admission)
     params = {STEP: config, "model": f"{version.name}/{version.version}", "guardrails": admission.policy.digest}
     inputs = [f"package:{version.root_digest}", *([source.subject] if source else [])]
     with recorded_run(home, pipeline=PIPELINE, runner="in-process", params=params, actor=actor, inputs=inputs) as run:
@@ -133,7 +146,7 @@ def generate(home: Home, request: GenerateRequest, *, actor: str, on_view: OnVie
             _write_request(folder, request, source)
             digest = artifact_digest("request", folder)
             with shown(run, steps=(STEP,), on_view=on_view):
-                media = run_step(run, STEP, config, {"package": package, "request": folder})["media"]
+                media = run_step(run, STEP, config, {"package": package, "request": folder, **evaluation})["media"]
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         made = publish(
@@ -146,7 +159,7 @@ def generate(home: Home, request: GenerateRequest, *, actor: str, on_view: OnVie
             keys=keys,
             ingredient=source.ingredient if source else None,
         )
-        _record(run, version, media, made, request, source=source, request_digest=digest)
+        check = _record(run, version, media, made, request, admission, source=source, request_digest=digest)
     return GenerateOutcome(
         run_id=run.run_id,
         model_version=f"{version.name}/{version.version}",
@@ -154,6 +167,7 @@ def generate(home: Home, request: GenerateRequest, *, actor: str, on_view: OnVie
         grid=request.out / f"{run.run_id[:8]}-grid.png",
         wall_s=time.time() - began,
         source_sha256=source.sha256 if source else None,
+        memorisation=check,
     )
 
 
@@ -200,10 +214,11 @@ def _record(
     media: ArtifactRef,
     made: Publication,
     request: GenerateRequest,
+    admission: Admission,
     *,
     source: "SourceMedia | None",
     request_digest: str,
-) -> None:
+) -> MemorisationCheck:
     code: Mapping[str, Any] = {
         "environment": {"lock_digest": lock_digest()},
         "code_digest": source_digest("pipelines.generation"),
@@ -215,6 +230,9 @@ def _record(
         record_files(uow, version, made, run_id=run.run_id, condition=condition, source_sha256=sha256, actor=run.actor)
         if source is not None:
             record_event(uow, source.event(uow, run_id=run.run_id, pipeline=PIPELINE, request=request_digest, **code))
+        check = record_check(
+            uow, run, media.path, made, admission=admission, root_digest=version.root_digest, condition=condition
+        )
         event = lineage.run_event(
             "COMPLETE",
             lineage.StepIdentity(run_id=run.run_id, pipeline=PIPELINE, step="publish_media"),
@@ -225,3 +243,4 @@ def _record(
         )
         record_event(uow, event)
         sign_head(uow, run.home.keys)  # so that a file can be verified as soon as it is on record
+    return check

@@ -24,10 +24,11 @@ from model_core.errors import BadDataError
 from model_core.evaluation.assessment import Assessment, PictureSet, assess, report_document
 from model_core.evaluation.features import FEATURES_NAME, WEIGHTS_LICENCE, WEIGHTS_SHA256, FeatureExtractor, open_extractor
 from model_core.evaluation.grids import Card, Section, draw_sections, save_png
+from model_core.evaluation.index_file import INDEX_NAME
 from model_core.evaluation.probe import distinct_labels
 from model_core.evaluation.reference_cache import ReferenceCache, ReferenceKey, cached_features, rows_digest
 from model_core.evaluation.report_html import render_report
-from model_core.evaluation.training_index import FILE_NAME, Items, TrainingIndex
+from model_core.evaluation.training_index import Items, TrainingIndex
 from model_core.evaluation.utility import measure_utility
 
 REPORT_FORMAT = "groundswell-evaluation/1"
@@ -113,7 +114,7 @@ def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path],
         input_size=config.feature_size,
         num_in_training=len(dataset.rows("train")),
     )
-    index.save(outputs["evaluation"] / FILE_NAME)
+    index.save(outputs["evaluation"] / INDEX_NAME)
     ports.progress.update(1, 1, "evaluation written")
     metrics: dict[str, float] = document["metrics"]
     ports.tracking.log_metrics(metrics)

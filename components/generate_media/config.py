@@ -1,6 +1,6 @@
 """Configuration of the step that makes pictures and clips."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -8,6 +8,8 @@ from components.generate_media.formats import MediaFormat
 from model_core.device import DeviceName
 from model_core.sampling.names import SamplerName
 from model_core.sampling.options import DEFAULT_NUM_PASSES, SamplingOptions
+
+MemorisationMode = Literal["withhold", "flag", "off"]
 
 
 class Config(SamplingOptions):
@@ -30,6 +32,7 @@ class Config(SamplingOptions):
             makes of it, 1 keeps nothing of it. Needed where there is a source, and 1 if not given where frames are kept.
         keep_frames: Which frames of the source stay, counted from 0, while the others are made to go with them.
         num_passes: How often each step is taken where frames are kept: more fit them better, and take longer.
+        memorisation: What becomes of samples that are near-copies of a training item: `withhold`, `flag`, or `off` for no check.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -47,3 +50,4 @@ class Config(SamplingOptions):
     strength: float | None = Field(default=None, ge=0, le=1)
     keep_frames: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(), max_length=100_000)
     num_passes: int = Field(default=DEFAULT_NUM_PASSES, ge=1, le=1000)
+    memorisation: MemorisationMode = "withhold"

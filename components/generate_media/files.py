@@ -53,14 +53,15 @@ def write_media(
         path = folder / f"{stem}-{index:06d}.{media_format}"
         path.write_bytes(encode_png(frames[0]) if media_format == "png" else _CLIPS[media_format](frames, fps))
         media.append({"file": path.name, "sha256": sha256_file(path), "seed": seed, "label": label, "watermark_id": watermark_id})
-    overview = samples[:, 0] if samples.shape[1] == 1 else np.stack([filmstrip(frames) for frames in samples])
+    overview = samples[:, 0] if samples.shape[1] == 1 or not len(samples) else np.stack([filmstrip(one) for one in samples])
     Image.fromarray(grid(overview)).save(folder / GRID_NAME, format="PNG")
     return media
 
 
 def grid(images: np.ndarray) -> np.ndarray:
-    """Returns pictures [n h w 3] on white, so many side by side that the whole is about a square."""
-    count, height, width, _ = images.shape
+    """Returns pictures [n h w 3] on white, as many side by side as make it about a square; room for one where there is none."""
+    num_images, height, width, _ = images.shape
+    count = max(num_images, 1)
     columns = min(count, max(1, round(np.ceil(np.sqrt(count * height / width)))))
     rows = -(-count // columns)
     sheet = np.full((rows * (height + _GRID_GAP) + _GRID_GAP, columns * (width + _GRID_GAP) + _GRID_GAP, 3), 255, dtype=np.uint8)

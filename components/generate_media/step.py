@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from components.generate_media.config import Config
 from components.generate_media.files import GRID_NAME, chosen_format, write_media
 from components.generate_media.formats import DEFAULT_FPS
+from components.generate_media.near_copies import check_samples
 from components.ports import Ports, StepReport, Watermarker
 from model_core.codec.autoencoder import Codec
 from model_core.codec.batches import clips_to_unit_range
@@ -57,9 +58,11 @@ def run(
 
     Args:
         config: How many, from which seed.
-        inputs: ``package``, verified by who opened it, and ``request`` with request.json and perhaps source.npy, the frames of
-            what to start from, at the size and length of what is made.
-        outputs: ``media``: image-000000.png or clip-000000.mp4 and so on, media.json, and grid.png with all of them.
+        inputs: ``package``, verified by who opened it; ``request`` with request.json and perhaps source.npy, the frames of
+            what to start from, at the size and length of what is made; and, where there is one, ``evaluation``, the package's,
+            verified, too: by its index near-copies of training items are found.
+        outputs: ``media``: image-000000.png or clip-000000.mp4 and so on, media.json, grid.png with all of them, and
+            memorisation.json, which says of which samples nothing was written.
         ports: Progress, and what marks the pixels; where there is none, they are not marked.
         text_encoder: Embeds the prompt; the one that ships with the platform if not given.
 
@@ -101,6 +104,10 @@ def run(
         progress=lambda done, total: ports.progress.update(done, total, "making pictures" if num_frames == 1 else "making clips"),
         num_frames=config.num_frames,
     )
+    checked = check_samples(samples, inputs.get("evaluation"), config.memorisation, device=config.device, ports=ports)
+    checked.write(outputs["media"], seeds)
+    kept = checked.kept(len(seeds))
+    samples, seeds = samples[kept], [seeds[index] for index in kept]
     watermark_ids = _mark(samples, ports.watermarker if config.watermark else None)
     media = write_media(
         samples,
@@ -114,7 +121,8 @@ def run(
     (outputs["media"] / MEDIA_NAME).write_text(json.dumps(media, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     return StepReport(
         metrics={"num_images": float(len(media))},
-        summary=f"{len(media)} {'pictures' if num_frames == 1 else f'clips of {num_frames} frames'} of {size}x{size} pixels",
+        summary=f"{len(media)} {'pictures' if num_frames == 1 else f'clips of {num_frames} frames'} of {size}x{size} pixels"
+        + checked.summary(),
         facts={"media": media},
         artifacts={"media": (GRID_NAME, MEDIA_NAME)},
     )

@@ -171,6 +171,24 @@ def require_rate(policy: Guardrails, size: Size, *, by_identity: int, in_all: in
             )
 
 
+def require_check(policy: Guardrails, *, unchecked: str) -> None:
+    """Checks that samples can be held against the model's training items, where the policy asks for that.
+
+    Args:
+        policy: The policy.
+        unchecked: Why they cannot; "" where they can.
+
+    Raises:
+        GuardrailError: They cannot, and the policy does not let samples through that were not checked.
+    """
+    if unchecked and policy.memorisation.samples != "off" and policy.memorisation.unchecked == "refuse":
+        raise GuardrailError(
+            f"refused by the guardrails (memorisation): samples cannot be held against training items: {unchecked}",
+            rule="memorisation",
+            hint="run the model's training pipeline again, which makes it, or set memorisation.unchecked to generate",
+        )
+
+
 def failed_example(policy: Guardrails, example: Example) -> str | None:
     """Returns in which way an example does not hold, None where it does."""
     found = find_refusal(policy, example.prompt)

@@ -6,7 +6,7 @@ through and which it refuses, and `groundswell guardrails test` holds it to them
 
 from functools import lru_cache
 from importlib.resources import files
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -101,6 +101,18 @@ class Limits(_Part):
     max_images_per_hour: ImagesPerHour = ImagesPerHour()
 
 
+class Memorisation(_Part):
+    """What becomes of a sample that is a near-copy of a training item.
+
+    Attributes:
+        samples: `withhold` it, hand it out and `flag` it on record, or `off` for no check.
+        unchecked: Where there is no index of the model's training items: `generate` and say so on record, or `refuse`.
+    """
+
+    samples: Literal["withhold", "flag", "off"] = "withhold"
+    unchecked: Literal["generate", "refuse"] = "generate"
+
+
 class ChampionsOf(_Part):
     """That only versions may be used that are champion of one of these environments."""
 
@@ -122,6 +134,7 @@ class Guardrails(_Part):
         name: What it is called.
         models: Which versions may be used: any that is registered, or champions alone.
         limits: How much may be asked for.
+        memorisation: What becomes of near-copies of training items.
         categories: What is refused; the first that does is named.
         examples: What it lets through and what not.
     """
@@ -130,6 +143,7 @@ class Guardrails(_Part):
     name: Annotated[str, Field(min_length=1, max_length=200)]
     models: Literal["any"] | ChampionsOf = "any"
     limits: Limits = Limits()
+    memorisation: Memorisation = Memorisation()
     categories: Annotated[tuple[Category, ...], Field(max_length=50)] = ()
     examples: Annotated[tuple[Example, ...], Field(max_length=500)] = ()
 
@@ -145,12 +159,17 @@ class Guardrails(_Part):
     @property
     def document(self) -> str:
         """Its canonical JSON, of which the digest is taken."""
-        return canonical_text(self.model_dump(mode="json"), floats=True)
+        return canonical_text(self._values(), floats=True)
 
     @property
     def digest(self) -> str:
         """SHA-256 of the document."""
-        return canonical_digest(self.model_dump(mode="json"), floats=True)
+        return canonical_digest(self._values(), floats=True)
+
+    def _values(self) -> dict[str, Any]:
+        """Returns what is written down; what came later is left out where nobody has set it, so that old digests hold."""
+        unset = {"memorisation"} if self.memorisation == Memorisation() else set()
+        return self.model_dump(mode="json", exclude=unset)
 
 
 def parse_guardrails(text: str) -> Guardrails:

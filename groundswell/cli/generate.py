@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -10,11 +10,15 @@ from components.generate_media.formats import MediaFormat
 from groundswell.cli.context import Command, Invocation, pass_invocation
 from groundswell.cli.editing import editing_options, take_editing
 from groundswell.cli.live import run_display
-from groundswell.cli.output import echo_facts, echo_json, echo_table, format_duration, heading, shown_path
+from groundswell.cli.output import echo_facts, echo_json, echo_table, format_duration, heading, shown_path, tell_warnings
+from groundswell.cli.problem import EXIT_REFUSED, Problem, tell_problem
 from groundswell.cli.sampling import sampling_options
 from groundswell.cli.withdrawn import warn_of_source, warn_of_withdrawals
 from model_core.device import DeviceName
 from model_core.sampling.names import SamplerName
+
+if TYPE_CHECKING:
+    from pipelines.generation import GenerateOutcome
 
 _MAX_IMAGES = 10_000
 
@@ -118,6 +122,8 @@ def command(
     (restyle), 1 keeps nothing; without a prompt or category the model goes by what it sees. A model of clips takes a picture as
     a still clip. --keep-frames fills in around frames that stay, --continue-frames goes on where a clip ends. Of FILE its digest
     is on record and nothing else: where it was made here, lineage leads through it to its own model and data.
+    A sample that is a near-copy of an item that the model was trained on is withheld, as the guardrails say, and is on record
+    without its pixels; the others are handed out, and the exit code is 5.
 
     With --requests every row of a table is checked first, and bad rows are named; the rest is made, each with a run of its own,
     and DIR/results.csv says by request_id what came of it. Interrupted, the same command goes on where it was. The exit code is
@@ -161,29 +167,54 @@ def command(
         outcome = generate(home, request, actor=actor, on_view=display)
     if outcome.source_sha256:
         warn_of_source(home, outcome.source_sha256, program=invocation.program)
-    files = [
-        {"path": file.path, "sha256": file.sha256, "seed": file.seed, "watermark_id": file.watermark_id} for file in outcome.files
-    ]
     if invocation.as_json:
-        echo_json(
-            {
-                "run_id": outcome.run_id,
-                "model": outcome.model_version,
-                "files": files,
-                "grid": outcome.grid.absolute(),
-                "source_sha256": outcome.source_sha256,
-                "wall_s": round(outcome.wall_s, 3),
-            }
+        echo_json(_document(outcome))
+    else:
+        _print_outcome(outcome, program=invocation.program)
+    check = outcome.memorisation
+    if check.withheld:
+        noun = "sample" if len(check.withheld) == 1 else "samples"
+        problem = Problem(
+            diagnosis=f"{len(check.withheld):,} of {num_images:,} {noun} withheld by the guardrails (memorisation): "
+            "too near an item that the model was trained on",
+            hint="another --seed draws others; docs/GUARDRAILS.md says how near is too near",
+            exit_code=EXIT_REFUSED,
         )
-        return 0
-    noun = "picture" if outcome.files[0].path.suffix == ".png" else "clip"
+        tell_problem(problem, as_json=False)
+        return EXIT_REFUSED
+    if check.near_copies:
+        tell_warnings([f"{len(check.near_copies):,} of {num_images:,} are very near an item that the model was trained on"])
+    elif check.state == "unchecked":
+        tell_warnings([f"not held against the training items: {check.reason}"])
+    return 0
+
+
+def _document(outcome: "GenerateOutcome") -> dict[str, Any]:
+    return {
+        "run_id": outcome.run_id,
+        "model": outcome.model_version,
+        "files": [
+            {"path": file.path, "sha256": file.sha256, "seed": file.seed, "watermark_id": file.watermark_id}
+            for file in outcome.files
+        ],
+        "memorisation": outcome.memorisation.document(),
+        "grid": outcome.grid.absolute(),
+        "source_sha256": outcome.source_sha256,
+        "wall_s": round(outcome.wall_s, 3),
+    }
+
+
+def _print_outcome(outcome: "GenerateOutcome", *, program: str) -> None:
+    files = outcome.files
+    if not files:
+        click.secho("nothing was handed out", fg="yellow", bold=True)
+        echo_facts([("model", outcome.model_version), ("run", outcome.run_id)])
+        return
+    noun = "picture" if files[0].path.suffix == ".png" else "clip"
     made = f"1 {noun}" if len(files) == 1 else f"{len(files):,} {noun}s"
     click.secho(f"{made} in {format_duration(outcome.wall_s)}", fg="green", bold=True)
     facts = [("model", outcome.model_version), ("run", outcome.run_id), ("grid", shown_path(outcome.grid.absolute()))]
     echo_facts([*facts, *([("made from", outcome.source_sha256)] if outcome.source_sha256 else [])])
     heading(f"{noun.title()}s")
-    echo_table(
-        ("seed", "sha256", "file"), [(f.seed, f.sha256, shown_path(f.path)) for f in outcome.files], right=(0,), indent="  "
-    )
-    click.echo(f"\nwhere one came from: {invocation.program} lineage {shown_path(outcome.files[0].path)}")
-    return 0
+    echo_table(("seed", "sha256", "file"), [(f.seed, f.sha256, shown_path(f.path)) for f in files], right=(0,), indent="  ")
+    click.echo(f"\nwhere one came from: {program} lineage {shown_path(files[0].path)}")

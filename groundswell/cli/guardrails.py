@@ -26,8 +26,6 @@ def command() -> None:
 @pass_invocation
 def show(invocation: Invocation, with_history: bool) -> None:
     """Print the policy that counts, as YAML that `guardrails set` takes."""
-    import json
-
     import yaml
 
     from infra.guardrails import current_guardrails, history
@@ -44,7 +42,7 @@ def show(invocation: Invocation, with_history: bool) -> None:
             rows = [(one["number"], str(one["digest"])[:12], one["actor"], format_time(str(one["set"]))) for one in documents]
             echo_table(("number", "digest", "set by", "set (UTC)"), rows, right=(0,))
     elif invocation.as_json:
-        echo_json({"digest": policy.digest, "number": past[-1][0] if past else None, **json.loads(policy.document)})
+        echo_json({"digest": policy.digest, "number": past[-1][0] if past else None, **policy.model_dump(mode="json")})
     else:
         document = policy.model_dump(mode="json", exclude_none=True)
         click.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120), nl=False)

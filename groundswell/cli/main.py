@@ -33,6 +33,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Models": {
         "models": ("models", "List, verify, show, compare and sign registered models."),
+        "evaluate": ("evaluate", "Measure a registered model again, and what its samples are worth."),
         "generate": ("generate", "Make pictures with a registered model."),
         "guardrails": ("guardrails", "Show, set and test what may be generated."),
     },

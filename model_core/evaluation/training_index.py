@@ -33,7 +33,6 @@ from model_core.evaluation.memorisation import (
     unit_features,
 )
 
-FILE_NAME: Final = "training_index.safetensors"
 FORMAT: Final = "groundswell-training-index/1"
 THUMBNAIL_SIZE: Final = 16
 Space = Literal["features", "thumbnails"]

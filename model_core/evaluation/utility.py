@@ -137,10 +137,10 @@ def measure_utility(
         found["ratio"] = _ratio(found["tstr"], found["trtr"], len(held))
         for name, values in found.items():
             replicates[name].append(values)
-    values = {name: float(getattr(estimate, name).mean()) for name in ("tstr", "trtr", "trts")}
-    values["ratio"] = float(_ratio(np.asarray(values["tstr"]), np.asarray(values["trtr"]), len(held)))
+    shares = {name: float(getattr(estimate, name).mean()) for name in ("tstr", "trtr", "trts")}
+    shares["ratio"] = float(_ratio(np.asarray(shares["tstr"]), np.asarray(shares["trtr"]), len(held)))
     return Utility(
-        **{name: _interval(value, np.concatenate(replicates[name]), name) for name, value in values.items()},
+        **{name: _interval(value, np.concatenate(replicates[name]), name) for name, value in shares.items()},
         chance=chance_accuracy(held.labels),
         chance_samples=chance_accuracy(drawn.labels),
         num_learnt_from=min(_num_learnt_from(drawn, real, folds)),

@@ -10,11 +10,13 @@ from infra.errors import BadSettingError
 from infra.home import Home
 from model_core.sampling.options import SamplingOptions
 from pipelines.generation import GeneratedFile, GenerateOutcome, GenerateRequest
+from pipelines.memorisation import MemorisationCheck
 from pipelines.views import RunOutcome, RunView, StepView
 from tests.groundswell.conftest import Cli
 
 RUN = "11111111-0000-4000-8000-000000000000"
 STEP = StepView(name="train_dit", status="completed", elapsed_s=3.0, summary="loss 0.4")
+CHECKED = MemorisationCheck(mode="withhold", state="checked", reason="", near_copies=())
 GOOD = RunOutcome(
     run_id=RUN,
     pipeline="training",
@@ -129,7 +131,9 @@ def test_generated_pictures_are_listed_with_their_digests(cli: Cli, home: Home, 
         asked.append(request)
         digest = hashlib.sha256(b"a").hexdigest()
         file = GeneratedFile(path=Path("a.png"), sha256=digest, seed="7", pixels_sha256=digest, fingerprint="0" * 16)
-        return GenerateOutcome(run_id=RUN, model_version="emoji-dit/1", files=(file,), grid=Path("grid.png"), wall_s=2.0)
+        return GenerateOutcome(
+            run_id=RUN, model_version="emoji-dit/1", files=(file,), grid=Path("grid.png"), wall_s=2.0, memorisation=CHECKED
+        )
 
     monkeypatch.setattr("pipelines.generation.generate", generate)
     monkeypatch.setattr("groundswell.cli.generate.warn_of_withdrawals", lambda *_, **__: None)
@@ -142,6 +146,28 @@ def test_generated_pictures_are_listed_with_their_digests(cli: Cli, home: Home, 
     shown = cli("--home", home.path, *arguments).stdout
     assert hashlib.sha256(b"a").hexdigest() in shown
     assert "a flag" not in shown
+
+
+@pytest.mark.parametrize("handed_out", [0, 1])
+def test_a_withheld_sample_is_told_and_the_exit_code_says_refused(
+    cli: Cli, home: Home, monkeypatch: pytest.MonkeyPatch, handed_out: int
+) -> None:
+    digest = "a" * 64
+    near = {"position": 0, "seed": 7, "nearest_sha256": "b" * 64, "distance": 0.01, "distance_threshold": 0.3}
+    check = MemorisationCheck(mode="withhold", state="checked", reason="", near_copies=(near,))
+    files = (GeneratedFile(path=Path("a.png"), sha256=digest, seed="8", pixels_sha256=digest, fingerprint="0" * 16),)
+    outcome = GenerateOutcome(
+        run_id=RUN, model_version="m/1", files=files[:handed_out], grid=Path("g.png"), wall_s=1.0, memorisation=check
+    )
+    monkeypatch.setattr("pipelines.generation.generate", lambda *_, **__: outcome)
+    monkeypatch.setattr("groundswell.cli.generate.warn_of_withdrawals", lambda *_, **__: None)
+    arguments = ("--home", home.path, "generate", "m/1", "--label", "a", "-n", 1 + handed_out, "--out", "x")
+    shown = cli(*arguments)
+    assert shown.exit_code == 5
+    assert f"1 of {1 + handed_out} sample withheld" in shown.stderr
+    document = cli(*arguments, "--json").document
+    assert document["memorisation"]["near_copies"] == [near]
+    assert len(document["files"]) == handed_out
 
 
 def test_options_of_sampling_reach_the_request_where_they_are_given(
