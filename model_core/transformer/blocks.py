@@ -1,6 +1,7 @@
 """Transformer blocks with adaLN-Zero conditioning (Peebles & Xie 2022, arXiv 2212.09748, §3.2 and figure 3).
 
-Shape legend: b batch, n tokens, d hidden size, s samples. Names of parameters are the DiT reference's where it has them.
+Shape legend: b batch, n tokens, d hidden size, s samples, t places in time where each has a timestep of its own.
+Names of parameters are the DiT reference's where it has them.
 """
 
 import torch
@@ -41,7 +42,7 @@ class AdaLNZeroBlock(nn.Module):
         self.adaLN_modulation = None if shared else nn.Sequential(nn.SiLU(), nn.Linear(width, vectors * width))
         self.num_vectors = vectors
 
-    def modulation(self, c: Float[Tensor, "s d"], shared: Float[Tensor, "s kd"] | None) -> Float[Tensor, "s kd"]:
+    def modulation(self, c: Float[Tensor, "s *t d"], shared: Float[Tensor, "s *t kd"] | None) -> Float[Tensor, "s *t kd"]:
         """Returns shift, scale and gate of each sublayer side by side, from the condition or from what all blocks share."""
         if self.adaLN_modulation is not None:
             return self.adaLN_modulation(c)  # type: ignore[no-any-return]  # modules return Any
@@ -58,7 +59,7 @@ class AdaLNZeroBlock(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "b n d"],
-        modulation: Float[Tensor, "s kd"],
+        modulation: Float[Tensor, "s *t kd"],
         layout: TokenLayout,
         rotations: Float[Tensor, "n 1 p 2"] | None = None,
         keys_values: Float[Tensor, "s m 2 h k"] | None = None,
@@ -69,14 +70,14 @@ class AdaLNZeroBlock(nn.Module):
 
         Args:
             x: Tokens.
-            modulation: Of each sample, from `modulation`.
+            modulation: Of each sample, or of each of its places in time, from `modulation`.
             layout: Which tokens are which sample's.
             rotations: Rotary positions of the tokens.
             keys_values: Each sample's caption, for cross attention.
             text_mask: False at caption tokens that are not there.
             skipped: Tokens of the block's mirror image, for a block with a long skip.
         """
-        vectors = layout.per_token(modulation).chunk(self.num_vectors, dim=-1)  # each [b 1 d], or [1 n d] for a packed sequence
+        vectors = layout.per_token(modulation).chunk(self.num_vectors, dim=-1)  # each [b 1 d], [b n d] or [1 n d]
         if self.skip is not None:
             if skipped is None:
                 raise TypeError("a block with a long skip needs the tokens that skipped the middle")
@@ -114,12 +115,12 @@ class FinalLayer(nn.Module):
         self.linear = nn.Linear(width, patch_dim)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))  # the reference's name
 
-    def modulation(self, c: Float[Tensor, "s d"]) -> Float[Tensor, "s 2*d"]:
+    def modulation(self, c: Float[Tensor, "s *t d"]) -> Float[Tensor, "s *t 2*d"]:
         """Returns shift and scale side by side."""
         return self.adaLN_modulation(c)  # type: ignore[no-any-return]  # as above
 
     def forward(
-        self, x: Float[Tensor, "b n d"], modulation: Float[Tensor, "s 2*d"], layout: TokenLayout
+        self, x: Float[Tensor, "b n d"], modulation: Float[Tensor, "s *t 2*d"], layout: TokenLayout
     ) -> Float[Tensor, "b n patch"]:
         """Returns one patch a token."""
         shift, scale = layout.per_token(modulation).chunk(2, dim=-1)

@@ -1,6 +1,7 @@
 """The diffusion transformer: patchify, blocks with adaLN-Zero, unpatchify (Peebles & Xie 2022, arXiv 2212.09748).
 
-Shape legend: b batch, c channels, n tokens, d hidden size, m caption tokens.
+Shape legend: b batch, c channels, n tokens, d hidden size, m caption tokens. Timesteps are one a sample, or one a latent frame, so
+that frames of a clip may be noised to different levels (Chen 2024, arXiv 2407.01392); frames that a patch joins share one.
 """
 
 import math
@@ -58,7 +59,7 @@ class DiT(nn.Module):
     def forward(
         self,
         x_t: Float[Tensor, "b c *sides"],
-        timestep: Float[Tensor, "b"],
+        timestep: Float[Tensor, "b *frames"],
         labels: Int[Tensor, "b"],
         text: Float[Tensor, "b dim"],
         text_mask: Bool[Tensor, "b"],
@@ -69,7 +70,8 @@ class DiT(nn.Module):
 
         Args:
             x_t: Noised latents [b c frames height width], of any size that the patch divides.
-            timestep: On the scale of 0 to 1,000.
+            timestep: On the scale of 0 to 1,000; of each sample, or of each of its latent frames. Of frames that a patch joins,
+                the first one's holds.
             labels: Label indices, ``num_labels`` for none.
             text: Pooled caption embeddings.
             text_mask: False where there is no caption.
@@ -78,7 +80,7 @@ class DiT(nn.Module):
 
         Raises:
             BadModelError: Latents that are not 5-D, have other channels, or do not divide into patches.
-            BadDataError: Cross attention without token states, or with ones of another width.
+            BadDataError: Cross attention without token states, or with ones of another width; timesteps for other frames.
         """
         return self.denoise(x_t, self.modulations(timestep, labels, text, text_mask, text_states, text_states_mask))
 
@@ -87,9 +89,11 @@ class DiT(nn.Module):
 
         Raises:
             BadModelError: As `forward`.
-            BadDataError: As `forward`; a label out of range, or numbers of latents, timesteps and conditions that differ.
+            BadDataError: As `forward`; a label out of range, numbers of latents, timesteps and conditions that differ, or frames
+                of one patch with different timesteps.
         """
         self._require_condition(condition)
+        self._require_shared_times(timestep)
         if not len(x_t) == len(timestep) == len(condition):
             raise BadDataError(
                 f"{len(x_t)} latents, {len(timestep)} timesteps, {len(condition)} conditions: they must be as many"
@@ -107,7 +111,7 @@ class DiT(nn.Module):
 
     def modulations(
         self,
-        timestep: Float[Tensor, "b"],
+        timestep: Float[Tensor, "b *frames"],
         labels: Int[Tensor, "b"],
         text: Float[Tensor, "b dim"],
         text_mask: Bool[Tensor, "b"],
@@ -115,22 +119,25 @@ class DiT(nn.Module):
         text_states_mask: Bool[Tensor, "b m"] | None = None,
     ) -> Modulations:
         """Returns all that depends on timestep and condition alone; arguments as of `forward`."""
-        c = self._condition_vector(self.t_embedder(timestep), labels, text, text_mask)
+        c = self._condition_vector(self._embedded_times(timestep), labels, text, text_mask, each_frame=timestep.ndim > 1)
         return self._modulations(c, self._text_memory(text_mask, text_states, text_states_mask))
 
-    def modulation_table(self, timesteps: Float[Tensor, "steps"], condition: Condition) -> ModulationTable:
+    def modulation_table(self, timesteps: Float[Tensor, "steps *frames"], condition: Condition) -> ModulationTable:
         """Returns the modulations of a batch at each of a sampler's timesteps.
 
         Args:
-            timesteps: On the scale of 0 to 1,000; each holds for the whole batch.
+            timesteps: On the scale of 0 to 1,000; each, or each row of one a latent frame, holds for the whole batch.
             condition: One condition a sample.
 
         Raises:
             BadDataError: A condition that `predict` refuses.
         """
         self._require_condition(condition)
-        times = self.t_embedder(timesteps)[:, None]  # [steps 1 d]
-        c = self._condition_vector(times, condition.labels, condition.text, condition.text_mask).flatten(0, 1)  # [steps b, d]
+        self._require_shared_times(timesteps)
+        times = self._embedded_times(timesteps)[:, None]  # [steps 1 *t d]
+        each_frame = timesteps.ndim > 1
+        c = self._condition_vector(times, condition.labels, condition.text, condition.text_mask, each_frame=each_frame)
+        c = c.flatten(0, 1)  # [steps b, *t d]
         memory = self._text_memory(condition.text_mask, condition.text_states, condition.text_states_mask)
         return ModulationTable(num_samples=len(condition), modulations=self._modulations(c, memory))
 
@@ -139,13 +146,18 @@ class DiT(nn.Module):
 
         Raises:
             BadModelError: Latents that are not 5-D, have other channels, or do not divide into patches.
-            BadDataError: As many modulations as latents were not given.
+            BadDataError: As many modulations as latents were not given, or modulations of other frames.
         """
         if x_t.ndim != 5:
             raise BadModelError(f"latents have shape {list(x_t.shape)}, expected [batch, channels, frames, height, width]")
         grid = self.config.grid((x_t.shape[1], x_t.shape[2], x_t.shape[3], x_t.shape[4]))
         if len(x_t) != len(modulations):
             raise BadDataError(f"{len(x_t)} latents and {len(modulations)} modulations: they must be as many")
+        if modulations.times_each not in {None, grid[0]}:
+            raise BadDataError(
+                f"timesteps are given for {modulations.times_each} patches along time, the latents have {grid[0]}",
+                hint="give one a sample, or one a latent frame",
+            )
         patches = self.transform(patchify(x_t, self.config.patch_size), modulations, TokenLayout.batch(len(x_t), grid))
         return unpatchify(patches, self.config.patch_size, grid)
 
@@ -195,13 +207,26 @@ class DiT(nn.Module):
     def _layers(self) -> list[AdaLNZeroBlock]:
         return cast("list[AdaLNZeroBlock]", list(self.blocks))
 
-    def _condition_vector(
-        self, times: Float[Tensor, "... d"], labels: Int[Tensor, "b"], text: Float[Tensor, "b dim"], text_mask: Bool[Tensor, "b"]
-    ) -> Float[Tensor, "... d"]:
-        c: Tensor = times + self.y_embedder(labels)
-        return c if self.text_embedder is None else c + self.text_embedder(text, text_mask)
+    def _embedded_times(self, timestep: Float[Tensor, "b *frames"]) -> Float[Tensor, "b *t d"]:
+        times = timestep if timestep.ndim == 1 else timestep[:, :: self.config.patch_size[0]]
+        return self.t_embedder(times)  # type: ignore[no-any-return]  # modules return Any
 
-    def _modulations(self, c: Float[Tensor, "s d"], text: TextMemory | None) -> Modulations:
+    def _condition_vector(
+        self,
+        times: Float[Tensor, "... d"],
+        labels: Int[Tensor, "b"],
+        text: Float[Tensor, "b dim"],
+        text_mask: Bool[Tensor, "b"],
+        *,
+        each_frame: bool,
+    ) -> Float[Tensor, "... d"]:
+        def over_frames(x: Tensor) -> Tensor:
+            return x.unsqueeze(1) if each_frame else x
+
+        c: Tensor = times + over_frames(self.y_embedder(labels))
+        return c if self.text_embedder is None else c + over_frames(self.text_embedder(text, text_mask))
+
+    def _modulations(self, c: Float[Tensor, "s *t d"], text: TextMemory | None) -> Modulations:
         shared = None if self.shared_modulation is None else self.shared_modulation(c)
         return Modulations(
             blocks=tuple(block.modulation(c, shared) for block in self._layers), final=self.final_layer.modulation(c), text=text
@@ -239,6 +264,17 @@ class DiT(nn.Module):
             raise BadDataError(
                 f"labels {int(labels.min())} to {int(labels.max())} are out of range",
                 hint=f"the model knows {self.config.num_labels} labels, counted from 0",
+            )
+
+    def _require_shared_times(self, timestep: Float[Tensor, "b *frames"]) -> None:
+        """Refuses frames with different timesteps where a patch joins them."""
+        joined = self.config.patch_size[0]
+        if timestep.ndim == 1 or joined == 1:
+            return
+        if timestep.shape[1] % joined or not torch.equal(timestep, timestep[:, ::joined].repeat_interleave(joined, dim=1)):
+            raise BadDataError(
+                f"frames of a patch have different timesteps, or there are {timestep.shape[1]} timesteps a sample",
+                hint=f"the network joins {joined} frames in a patch: give those one timestep",
             )
 
 

@@ -22,7 +22,7 @@ class TimestepEmbedder(nn.Module):
         for layer in (self.mlp[0], self.mlp[2]):
             nn.init.normal_(layer.weight, std=_INIT_STD)  # type: ignore[arg-type]  # a linear layer's weight is a tensor
 
-    def forward(self, timestep: Float[Tensor, "b"]) -> Float[Tensor, "b d"]:
+    def forward(self, timestep: Float[Tensor, "b *t"]) -> Float[Tensor, "b *t d"]:
         """Returns one vector a timestep."""
         return self.mlp(sinusoid(timestep, self.frequency_dim, cos_first=True))  # type: ignore[no-any-return]  # modules return Any
 

@@ -1,6 +1,7 @@
 """What a transformer computes from timestep and condition alone, before it sees latents.
 
-Shape legend: s samples, d hidden size, k vectors that modulate a block, m caption tokens, h heads.
+Shape legend: s samples, t places in time (frames over the patch's) where each has a timestep of its own, d hidden size, k vectors
+that modulate a block, m caption tokens, h heads.
 """
 
 from dataclasses import dataclass, replace
@@ -26,7 +27,7 @@ class TextMemory:
 
 @dataclass(frozen=True, kw_only=True)
 class Modulations:
-    """Shifts, scales and gates of a batch at its timesteps and conditions.
+    """Shifts, scales and gates of a batch at its timesteps and conditions; one a sample, or one a place in time.
 
     Attributes:
         blocks: One tensor a block: its vectors side by side.
@@ -34,13 +35,18 @@ class Modulations:
         text: Captions for cross attention, None in a network without it.
     """
 
-    blocks: tuple[Float[Tensor, "s kd"], ...]
-    final: Float[Tensor, "s fd"]
+    blocks: tuple[Float[Tensor, "s *t kd"], ...]
+    final: Float[Tensor, "s *t fd"]
     text: TextMemory | None = None
 
     def __len__(self) -> int:
         """Returns the number of samples."""
         return len(self.final)
+
+    @property
+    def times_each(self) -> int | None:
+        """Places in time of which each has modulations of its own; None where a sample has one timestep."""
+        return self.final.shape[1] if self.final.ndim == 3 else None
 
     def rows(self, indices: Int[Tensor, "chosen"]) -> "Modulations":
         """Returns the modulations of chosen samples, in their order."""

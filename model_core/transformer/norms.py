@@ -1,6 +1,7 @@
 """Normalisation of tokens and of attention heads, and its modulation by the condition.
 
-Shape legend: b batch, n tokens, d hidden size; a modulation is [b 1 d] for a batch, [1 n d] for a packed sequence.
+Shape legend: b batch, n tokens, d hidden size; a modulation is [b 1 d] for a batch, [b n d] for one with a
+timestep a frame, [1 n d] for a packed sequence.
 """
 
 from typing import Final

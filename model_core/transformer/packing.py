@@ -79,10 +79,12 @@ def denoise_packed(
 
     Raises:
         BadModelError: Latents that are not 4-D, have other channels, or do not divide into patches.
-        BadDataError: No latents, or another number of modulations.
+        BadDataError: No latents, another number of modulations, or a timestep a frame.
     """
     if not latents or len(latents) != len(modulations):
         raise BadDataError(f"{len(latents)} latents and {len(modulations)} modulations: give as many, and at least one")
+    if modulations.times_each is not None:
+        raise BadDataError("packed samples have one timestep each, not one a frame", hint="denoise clips of one size as a batch")
     if odd := [x for x in latents if x.ndim != 4]:
         raise BadModelError(f"latents to pack have shape {list(odd[0].shape)}, expected [channels, frames, height, width]")
     patch = model.config.patch_size

@@ -10,7 +10,7 @@ from torch import Tensor
 _MAX_PERIOD = 10_000.0
 
 
-def sinusoid(positions: Real[Tensor, "n"], dim: int, *, cos_first: bool = False) -> Float[Tensor, "n dim"]:
+def sinusoid(positions: Real[Tensor, "*n"], dim: int, *, cos_first: bool = False) -> Float[Tensor, "*n dim"]:
     """Returns sines and cosines of positions at ``dim / 2`` frequencies from 1 down to 1/10,000 (Vaswani 2017, §3.5).
 
     Args:
@@ -20,9 +20,9 @@ def sinusoid(positions: Real[Tensor, "n"], dim: int, *, cos_first: bool = False)
     """
     half = dim // 2
     frequencies = torch.exp(-math.log(_MAX_PERIOD) * torch.arange(half, dtype=torch.float64, device=positions.device) / half)
-    angles = positions.to(torch.float64)[:, None] * frequencies  # [n half]
+    angles = positions.to(torch.float64)[..., None] * frequencies  # [... half]
     parts = [angles.cos(), angles.sin()] if cos_first else [angles.sin(), angles.cos()]
-    return torch.cat(parts, dim=1).to(torch.float32)
+    return torch.cat(parts, dim=-1).to(torch.float32)
 
 
 @functools.lru_cache(maxsize=64)
