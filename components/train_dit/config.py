@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from model_core.diffusion.names import ObjectiveName, ScheduleName, TimeSamplingName
+from model_core.diffusion.names import FrameTimesName, ObjectiveName, ScheduleName, TimeSamplingName
 from model_core.sampling.names import SamplerName
 from model_core.sampling.options import CacheInterval, DdpmVariance, GuidanceInterval, SamplingOptions, Share, TimeShift
 from model_core.training.config import DecayName, PrecisionName
@@ -41,6 +41,9 @@ class Config(BaseModel):
         time_sampling: `uniform` or `logit_normal` times; the objective's own way if not given.
         time_mean: Mean of the logit of logit-normal times.
         time_std: Standard deviation of the logit of logit-normal times.
+        frame_times: Whether the frames of a clip are trained at one time (`shared`), the first of them nearly clean as `context`,
+            or each at a time of its own (`independent`); models of the latter two make clips of any length.
+        context_probability: Share of clips whose first frames are context.
         noise_schedule: Of the objectives other than rectified flow.
         num_timesteps: Of that schedule.
         zero_terminal_snr: Whether that schedule ends in noise alone; for `v` and `x0`.
@@ -104,6 +107,8 @@ class Config(BaseModel):
     time_sampling: TimeSamplingName | None = None
     time_mean: float = 0.0
     time_std: float = Field(default=1.0, gt=0)
+    frame_times: FrameTimesName = "shared"
+    context_probability: float = Field(default=0.5, ge=0, le=1)
     noise_schedule: ScheduleName = "linear"
     num_timesteps: int = Field(default=1000, ge=1)
     zero_terminal_snr: bool = False

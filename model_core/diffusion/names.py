@@ -10,3 +10,6 @@ ScheduleName = Literal["linear", "cosine", "scaled_linear", "sigmoid"]
 
 TimeSamplingName = Literal["uniform", "logit_normal"]
 """How often each time is trained on."""
+
+FrameTimesName = Literal["shared", "context", "independent"]
+"""Whether the frames of a clip are trained at one time, the first of them nearly clean as context, or each at its own time."""

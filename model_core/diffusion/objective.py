@@ -1,13 +1,14 @@
 """What a network is trained for: path, prediction, times and loss under one name.
 
-Shape legend: x_0 and noise are [batch channels frames height width], t is [batch].
+Shape legend: x_0 and noise are [batch channels frames height width], t is [batch], or [batch frames] where frames have times of
+their own.
 """
 
 from dataclasses import dataclass
 from typing import get_args
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from model_core.diffusion.bound import LATENTS, step_term
@@ -99,8 +100,12 @@ class Objective:
             return uniform_steps(batch_size, self.schedule.num_timesteps, generator)
         return logit_normal_steps(batch_size, self.schedule.num_timesteps, generator, mean=mean, std=std)
 
-    def coefficients(self, t: Shaped[Tensor, "batch"], like: Float[Tensor, "batch ..."]) -> tuple[Tensor, Tensor]:
-        """Returns signal and sigma of ``x_t = signal x_0 + sigma noise`` at times t, each [batch, 1, 1, ...].
+    def time_at(self, share: Float[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
+        """Returns the times at shares of all time, from 0 (data) to below 1 (noise), as `draw_times` would draw them."""
+        return share if self.schedule is None else (self.schedule.num_timesteps * share).long()
+
+    def coefficients(self, t: Shaped[Tensor, "batch *frames"], like: Float[Tensor, "batch ..."]) -> tuple[Tensor, Tensor]:
+        """Returns signal and sigma of ``x_t = signal x_0 + sigma noise`` at times t, shaped to go with ``like``.
 
         Raises:
             ValueError: Steps that are no integers or times that are, or some out of range.
@@ -116,7 +121,7 @@ class Objective:
         time = per_sample(t, like)
         return 1 - time, time
 
-    def network_time(self, t: Shaped[Tensor, "batch"]) -> Float[Tensor, "batch"]:
+    def network_time(self, t: Shaped[Tensor, "batch *frames"]) -> Float[Tensor, "batch *frames"]:
         """Returns times as the network sees them: steps as they are, rectified flow's on the scale of 0 to 1,000."""
         return FLOW_TIME_SCALE * t if self.schedule is None else t.to(torch.float32)
 
@@ -125,7 +130,8 @@ class Objective:
         predict: Denoiser,
         x_0: Float[Tensor, "batch channels frames height width"],
         noise: Float[Tensor, "batch channels frames height width"],
-        t: Shaped[Tensor, "batch"],
+        t: Shaped[Tensor, "batch *frames"],
+        counted: Bool[Tensor, "batch frames"] | None = None,
     ) -> Float[Tensor, ""]:
         """Returns the training loss of a batch.
 
@@ -137,14 +143,19 @@ class Objective:
             predict: The network under the batch's condition.
             x_0: Clean latents.
             noise: Standard normal.
-            t: Times as `draw_times` draws them.
+            t: Times as `draw_times` draws them, one a clip or one a frame.
+            counted: False for frames whose error adds nothing, to a mean that is over all frames still: parts of a batch then add
+                up to the whole whatever each has of such frames. All count if not given.
 
         Raises:
             BadModelError: The network's output has another shape than the objective's.
-            ValueError: Shapes differ, or a time is of the wrong kind or out of range.
+            ValueError: Shapes differ, a time is of the wrong kind or out of range, or frames have times of their own where the
+                variance is learnt.
         """
-        if noise.shape != x_0.shape or t.shape != x_0.shape[:1]:
+        if noise.shape != x_0.shape or t.shape not in {x_0.shape[:1], x_0.shape[:3:2]}:
             raise ValueError(f"shapes differ: x_0 {list(x_0.shape)}, noise {list(noise.shape)}, t {list(t.shape)}")
+        if self.learn_variance and (t.ndim > 1 or counted is not None):
+            raise ValueError("the bound by which variances are learnt knows one time a sample, not one a frame")
         signal, sigma = self.coefficients(t, x_0)
         x_t = signal * x_0 + sigma * noise
         output = predict(x_t, self.network_time(t).to(x_t.device))
@@ -158,6 +169,8 @@ class Objective:
         weights = None
         if self.min_snr_gamma is not None:
             weights = min_snr_weights(self.prediction, signal, sigma, gamma=self.min_snr_gamma)
+        if counted is not None:
+            weights = per_sample(counted.to(x_0), x_0) * (1.0 if weights is None else weights)
         simple = simple_loss(output, target(self.prediction, x_0, noise, signal, sigma), weights)
         if self.schedule is None or not self.learn_variance:
             return simple

@@ -102,16 +102,16 @@ class NoiseSchedule:
         return torch.cat([self.alpha_bars.new_ones(1), self.alpha_bars[:-1]])
 
     def at(
-        self, t: Int[Tensor, "batch"], values: Float[Tensor, "T"], like: Float[Tensor, "batch ..."]
+        self, t: Int[Tensor, "batch *frames"], values: Float[Tensor, "T"], like: Float[Tensor, "batch ..."]
     ) -> Float[Tensor, "batch ..."]:
-        """Returns the values at steps t as [batch, 1, 1, ...], in the dtype and on the device of ``like``.
+        """Returns the values at steps t as `per_sample` shapes them, in the dtype and on the device of ``like``.
 
         Raises:
             ValueError: A step outside 0 to T - 1.
         """
         steps = t.to(values.device)
         if len(steps) and not 0 <= int(steps.min()) <= int(steps.max()) < self.num_timesteps:
-            wrong = next(step for step in steps.tolist() if not 0 <= step < self.num_timesteps)
+            wrong = next(step for step in steps.flatten().tolist() if not 0 <= step < self.num_timesteps)
             raise ValueError(f"step {wrong} is out of range: the noise schedule has steps 0 to {self.num_timesteps - 1}")
         return per_sample(values[steps], like)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from model_core.data.latents import LatentDataset
 from model_core.diffusion.condition import Condition, drop_conditions
+from model_core.diffusion.frame_times import FrameTimes, context_times, independent_times
 from model_core.diffusion.objective import Objective, make_objective
 from model_core.errors import BadDataError, BadModelError
 from model_core.training.config import TrainingConfig
@@ -27,8 +28,10 @@ class Batch:
         rows: Rows of the latent dataset.
         x_0: Clean latents.
         noise: Standard normal noise.
-        time: Times in [0, 1] for rectified flow, steps 0 to T - 1 for the other objectives; on the CPU always.
+        time: Times in [0, 1] for rectified flow, steps 0 to T - 1 for the other objectives, one an item or one a frame; on the
+            CPU always.
         condition: Labels and captions, after dropping.
+        counted: False for frames that are context, whose error does not count; None where every frame's does.
     """
 
     rows: list[int]
@@ -36,6 +39,7 @@ class Batch:
     noise: Tensor
     time: Tensor
     condition: Condition
+    counted: Tensor | None = None
 
     def __len__(self) -> int:
         """Returns the number of items."""
@@ -49,6 +53,7 @@ class Batch:
             noise=self.noise[which],
             time=self.time[which],
             condition=condition_part(self.condition, which),
+            counted=None if self.counted is None else self.counted[which],
         )
 
     def to(self, device: torch.device) -> "Batch":
@@ -62,6 +67,7 @@ class Batch:
             noise=_moved(self.noise, device),
             time=self.time,
             condition=Condition(**moved),
+            counted=None if self.counted is None else _moved(self.counted, device),
         )
 
 
@@ -114,9 +120,36 @@ def draw_batch(
         generator=generator,
     ).with_text_noise(config.text_noise, generator)
     mine = chosen[share]
+    framed = _frame_times(step, times, config, architecture, latents, objective or objective_of(config))
+    counted = None if framed is None else framed.counted
     return Batch(
-        rows=mine, x_0=latents.latents(mine), noise=noise[share], time=times[share], condition=condition_part(condition, share)
+        rows=mine,
+        x_0=latents.latents(mine),
+        noise=noise[share],
+        time=(times if framed is None else framed.times)[share],
+        condition=condition_part(condition, share),
+        counted=None if counted is None else counted[share],
     )
+
+
+def _frame_times(
+    step: int,
+    times: Tensor,
+    config: TrainingConfig,
+    architecture: TransformerConfig,
+    latents: LatentDataset,
+    objective: Objective,
+) -> FrameTimes | None:
+    """Returns times of frames, from numbers of their own: all else about a step is the same with them and without."""
+    if config.frame_times == "shared":
+        return None
+    generator = random_generator(config.seed, "frame_times", step)
+    frames, joined = latents.config.latent_shape[1], architecture.patch_size[0]
+    if config.frame_times == "context":
+        return context_times(times, frames, joined, objective, probability=config.context_probability, generator=generator)
+    count = len(times) * (frames // joined)
+    drawn = objective.draw_times(count, generator, config.time_distribution, mean=config.time_mean, std=config.time_std)
+    return independent_times(drawn, len(times), joined)
 
 
 def require_fit(
@@ -141,6 +174,11 @@ def require_fit(
         raise BadModelError(
             "the transformer attends to caption tokens, and these latents hold pooled captions only",
             hint="encode them with encode_latents.caption_tokens=true, or choose text_conditioning pooled or none",
+        )
+    if config.frame_times != "shared" and architecture.grid(latents.config.latent_shape)[0] < 2:
+        raise BadModelError(
+            f"frame_times {config.frame_times} is for clips of two patches or more along time, these latents have one",
+            hint="choose frame_times shared",
         )
     if architecture.learn_variance != config.learn_variance:
         raise BadModelError("the transformer and its training differ in learn_variance", hint="set it for both, or for neither")

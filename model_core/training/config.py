@@ -4,7 +4,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from model_core.diffusion.names import ObjectiveName, ScheduleName, TimeSamplingName
+from model_core.diffusion.names import FrameTimesName, ObjectiveName, ScheduleName, TimeSamplingName
 from model_core.errors import BadModelError
 
 DecayName = Literal["cosine", "linear", "constant", "wsd"]
@@ -16,7 +16,9 @@ _CHOICES = {
     "precision": get_args(PrecisionName),
     "noise_schedule": get_args(ScheduleName),
     "time_sampling": (None, *get_args(TimeSamplingName)),
+    "frame_times": get_args(FrameTimesName),
 }
+_SHARES = ("drop_all", "drop_label", "drop_text", "context_probability")
 _NOT_IN_THE_WEIGHTS = ("checkpoint_every_steps", "checkpoint_every_s", "activation_checkpointing")
 
 
@@ -48,6 +50,10 @@ class TrainingConfig:
             uniform for the others.
         time_mean: Mean of the logit of logit-normal times.
         time_std: Standard deviation of the logit of logit-normal times.
+        frame_times: Whether the frames of a clip are trained at one time (`shared`), the first of them nearly clean as what the
+            others go on from (`context`), or each at a time of its own (`independent`, Diffusion Forcing). The latter two learn
+            to make clips longer.
+        context_probability: Share of clips that have such first frames, with `context`.
         noise_schedule: Schedule of the objectives other than rectified flow.
         num_timesteps: Steps T of that schedule.
         zero_terminal_snr: It is rescaled so that its last step is noise alone (Lin 2023, arXiv 2305.08891).
@@ -85,6 +91,8 @@ class TrainingConfig:
     time_sampling: TimeSamplingName | None = None
     time_mean: float = 0.0
     time_std: float = 1.0
+    frame_times: FrameTimesName = "shared"
+    context_probability: float = 0.5
     noise_schedule: ScheduleName = "linear"
     num_timesteps: int = 1000
     zero_terminal_snr: bool = False
@@ -126,7 +134,7 @@ class TrainingConfig:
         for name in ("learning_rate", "max_grad_norm", "time_std", "min_snr_gamma"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise _refusal(name, getattr(self, name), "choose a positive number")
-        for name in ("drop_all", "drop_label", "drop_text", "ema_decay", "final_rate_fraction", "decay_fraction"):
+        for name in (*_SHARES, "ema_decay", "final_rate_fraction", "decay_fraction"):
             if not 0 <= getattr(self, name) <= 1:
                 raise _refusal(name, getattr(self, name), "choose 0 to 1")
         if not self.warmup_steps >= 0:
@@ -135,7 +143,11 @@ class TrainingConfig:
             raise _refusal("text_noise", self.text_noise, "choose 0 to 100; 0.5 is much")
 
     def _require_fitting_objective(self) -> None:
-        """Refuses options that rectified flow does not know."""
+        """Refuses options that the objective does not know."""
+        if self.learn_variance and self.frame_times != "shared":
+            raise BadModelError(
+                "training: the bound by which learn_variance learns knows one time a clip", hint="choose frame_times shared"
+            )
         if self.objective != "rectified_flow":
             return
         for name in ("zero_terminal_snr", "learn_variance"):

@@ -63,4 +63,6 @@ def save_inputs(batch: Batch, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     conditions = {name: tensor for name, tensor in vars(batch.condition).items() if tensor is not None}
     tensors = {"x_0": batch.x_0, "noise": batch.noise, "time": batch.time, "rows": torch.tensor(batch.rows)}
+    if batch.counted is not None:
+        tensors["counted"] = batch.counted
     save_file({**tensors, **conditions}, path)

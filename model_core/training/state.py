@@ -102,7 +102,9 @@ class TrainingState:
             part = batch if len(parts) == 1 else batch.part(which)
             share = len(part) / self.config.batch_size
             with self._gradients_exchanged(last=place == len(parts) - 1):
-                loss = objective.loss(partial(self.predict, condition=part.condition), part.x_0, part.noise, part.time)
+                loss = objective.loss(
+                    partial(self.predict, condition=part.condition), part.x_0, part.noise, part.time, part.counted
+                )
                 # Processes' gradients are averaged, not summed.
                 (loss * (share * world_size)).backward()  # type: ignore[no-untyped-call]  # torch's own
             total += loss.detach() * share

@@ -48,7 +48,7 @@ def write_latents(
     config = LatentsConfig(
         codec_digest="c" * 64,
         dataset_digest="d" * 64,
-        latent_shape=SHAPE,
+        latent_shape=tuple(drawn.shape[1:]),
         image_size=4,
         labels=LABELS,
         text_encoder=TextEncoderInfo(name="toy", digest="e" * 64, dim=TEXT_DIM),

@@ -78,3 +78,37 @@ def test_what_cannot_be_trained_together_is_refused(latents, change, architectur
 def test_noise_alone_tells_an_epsilon_model_nothing():
     with pytest.raises(BadModelError, match="zero terminal SNR"):
         objective_of(dataclasses.replace(TRAINING, objective="epsilon", zero_terminal_snr=True))
+
+
+CLIPS = dataclasses.replace(ARCHITECTURE, patch_size=(2, 2, 2))
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    drawn = torch.randn(10, 4, 6, 2, 2, generator=torch.Generator().manual_seed(5))
+    return open_latents(tmp_path_factory.mktemp("data") / "clips", latents=drawn)
+
+
+@pytest.mark.parametrize("frame_times", ["context", "independent"])
+@pytest.mark.parametrize("share", [slice(0, 2), slice(2, 5)])
+def test_times_of_frames_are_drawn_beside_all_else(clips, frame_times, share):
+    config = dataclasses.replace(TRAINING, batch_size=5)
+    framed = dataclasses.replace(config, frame_times=frame_times)
+    rows = clips.rows("train")
+    shared, every = (draw_batch(3, one, CLIPS, clips, rows) for one in (config, framed))
+    assert shared.counted is None
+    assert every.time.shape == (5, 6)
+    assert torch.equal(every.time[:, ::2], every.time[:, 1::2])  # frames of a patch
+    for found, expected in zip(_tensors(every), _tensors(shared), strict=True):
+        assert found is every.time or torch.equal(found, expected)
+    part = draw_batch(3, framed, CLIPS, clips, rows, share=share)
+    for found in (part, every.part(share)):
+        assert torch.equal(found.time, every.time[share])
+        assert frame_times == "independent" or torch.equal(found.counted, every.counted[share])
+
+
+@pytest.mark.parametrize("frame_times", ["context", "independent"])
+def test_pictures_have_no_frames_to_go_on_from(latents, frame_times):
+    config = dataclasses.replace(TRAINING, frame_times=frame_times)
+    with pytest.raises(BadModelError, match="two patches or more along time"):
+        require_fit(config, ARCHITECTURE, latents, latents.rows("train"))

@@ -21,6 +21,8 @@ from model_core.training.config import TrainingConfig
         {"precision": "float16"},
         {"noise_schedule": "quadratic"},
         {"time_sampling": "beta"},
+        {"frame_times": "forced"},
+        {"context_probability": 1.1},
         {"min_snr_gamma": 0.0},
         {"min_snr_gamma": float("nan")},
         {"time_mean": float("nan")},
@@ -37,6 +39,11 @@ def test_values_that_make_no_sense_are_refused(change):
         TrainingConfig(**change)
     assert caught.value.hint
     assert "\n" not in caught.value.diagnosis
+
+
+def test_times_of_frames_do_not_go_with_a_learnt_variance():
+    with pytest.raises(BadModelError, match="learn_variance learns knows one time a clip"):
+        TrainingConfig(objective="epsilon", learn_variance=True, frame_times="context")
 
 
 def test_what_does_not_change_the_weights_is_no_hyperparameter():

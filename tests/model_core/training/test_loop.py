@@ -126,6 +126,23 @@ def test_any_way_to_train_goes_on_to_the_bit(latents, scratch, tmp_path, change)
     assert _same(whole, resumed)
 
 
+@pytest.mark.parametrize("objective", ["rectified_flow", "v"])
+@pytest.mark.parametrize("frame_times", ["context", "independent"])
+def test_clips_with_times_of_frames_go_on_to_the_bit_and_in_parts(tmp_path, scratch, objective, frame_times):
+    drawn = torch.randn(10, 4, 6, 2, 2, generator=torch.Generator().manual_seed(5))
+    clips = open_latents(tmp_path / "clips", latents=drawn)
+    architecture = dataclasses.replace(ARCHITECTURE, patch_size=(2, 2, 2))
+    config = dataclasses.replace(TRAINING, objective=objective, frame_times=frame_times)
+    whole = train(config, architecture, clips, scratch=tmp_path)
+    with pytest.raises(_StoppedError):
+        train(config, architecture, clips, scratch=scratch, on_step=_stop_after(7, _StoppedError()))
+    resumed = train(config, architecture, clips, scratch=scratch)
+    assert resumed.resumed_from == 5
+    assert _same(resumed, whole)
+    parts = train(dataclasses.replace(config, accumulate_steps=2), architecture, clips, scratch=tmp_path / "parts")
+    torch.testing.assert_close(torch.tensor(parts.losses), torch.tensor(whole.losses), rtol=1e-4, atol=1e-5)
+
+
 def test_a_batch_in_parts_trains_the_same_model(latents, tmp_path):
     architecture = dataclasses.replace(ARCHITECTURE, qk_norm=True)  # else a key's bias, without a gradient, follows rounding
     config = dataclasses.replace(TRAINING, batch_size=6)
