@@ -65,11 +65,14 @@ class Registry(Protocol):
 class Watermarker(Protocol):
     """What puts the home's invisible mark into the pixels that a model makes; its key stays behind it."""
 
-    def mark(self, frames: "npt.NDArray[np.uint8]") -> "tuple[npt.NDArray[np.uint8], str | None]":
+    def mark(
+        self, frames: "npt.NDArray[np.uint8]", watermark_id: str | None = None
+    ) -> "tuple[npt.NDArray[np.uint8], str | None]":
         """Returns frames as they are handed out, and the id that is in them in hex; the same frames give the same.
 
         Args:
             frames: RGB pixels, uint8 [frames height width 3].
+            watermark_id: The id of the clip's frames before these, in hex, which these get, too; the frames' own if not given.
 
         Returns:
             The frames as they are where they are too small to bear a mark; no id where they are too small to bear one.

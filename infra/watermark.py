@@ -67,17 +67,20 @@ class Watermarker:
     secrets: WatermarkSecrets
     root_digest: str
 
-    def mark(self, frames: "Frames") -> "tuple[Frames, str | None]":
+    def mark(self, frames: "Frames", watermark_id: str | None = None) -> "tuple[Frames, str | None]":
         """Returns frames as they are handed out, and the id that is in them in hex.
 
         Args:
             frames: RGB pixels, uint8 [frames height width 3].
+            watermark_id: The id of the clip's frames before these, in hex, which these get, too; the frames' own if not given.
 
         Returns:
             The frames as they are where they are too small to bear a mark; no id where they are too small to bear one.
         """
         from model_core.watermark import Room, embed, room_in
 
+        if watermark_id is not None:
+            return embed(frames, self.secrets.key, bytes.fromhex(watermark_id)), watermark_id
         room = room_in(*frames.shape[:3])
         if room is Room.NOTHING:
             return frames, None

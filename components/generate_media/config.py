@@ -19,7 +19,7 @@ class Config(SamplingOptions):
 
     Attributes:
         num_images: How many pictures or clips.
-        num_frames: Frames of each clip; the model's own number if not given.
+        num_frames: Frames of each clip; the model's own number if not given, more where it has learnt to go on.
         media_format: What they are written as; PNG for pictures and MP4 for clips if not given.
         seed: Each sample's own seed follows from this and its number.
         sampler: How to go from noise to a sample; the model's default if not given.

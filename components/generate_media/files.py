@@ -51,11 +51,16 @@ def write_media(
     media = []
     for index, (frames, seed, watermark_id) in enumerate(zip(samples, seeds, watermark_ids, strict=True)):
         path = folder / f"{stem}-{index:06d}.{media_format}"
-        path.write_bytes(encode_png(frames[0]) if media_format == "png" else _CLIPS[media_format](frames, fps))
+        path.write_bytes(encode_png(frames[0]) if media_format == "png" else encode_clip(frames, fps, media_format))
         media.append({"file": path.name, "sha256": sha256_file(path), "seed": seed, "label": label, "watermark_id": watermark_id})
     overview = samples[:, 0] if samples.shape[1] == 1 or not len(samples) else np.stack([filmstrip(one) for one in samples])
     Image.fromarray(grid(overview)).save(folder / GRID_NAME, format="PNG")
     return media
+
+
+def encode_clip(frames: np.ndarray, fps: float, media_format: MediaFormat) -> bytes:
+    """Returns a clip as the bytes of a file."""
+    return _CLIPS[media_format](frames, fps)
 
 
 def grid(images: np.ndarray) -> np.ndarray:

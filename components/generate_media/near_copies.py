@@ -1,7 +1,7 @@
 """Holds samples against the training items of their model before they are written, so that no near-copy is kept."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -14,7 +14,8 @@ from model_core.device import DeviceName, select_device
 from model_core.evaluation.index_file import INDEX_NAME
 
 if TYPE_CHECKING:
-    from model_core.evaluation.training_index import Comparison
+    from model_core.evaluation.features import FeatureExtractor
+    from model_core.evaluation.training_index import Comparison, TrainingIndex
 
 FILE_NAME: Final = "memorisation.json"
 State = Literal["checked", "unchecked", "off"]
@@ -61,57 +62,78 @@ class NearCopies:
         return f", {len(self.found)} {'withheld' if self.mode == 'withhold' else 'flagged'} as too near a training item"
 
 
-def check_samples(
-    samples: np.ndarray, evaluation: Path | None, mode: MemorisationMode, *, device: DeviceName, ports: Ports
-) -> NearCopies:
-    """Checks samples.
+@dataclass(frozen=True, kw_only=True)
+class Checker:
+    """Holds samples against a model's training items.
+
+    Attributes:
+        mode: What is to be done with near-copies.
+        state: Whether samples are checked.
+        reason: Why they are not.
+        index: The index of training items; None where samples are not checked.
+        extractor: Takes features of frames; None where samples are not checked.
+    """
+
+    mode: MemorisationMode
+    state: State
+    reason: str = ""
+    index: "TrainingIndex | None" = None
+    extractor: "FeatureExtractor | None" = None
+
+    def near_copies(self, samples: np.ndarray) -> "dict[int, Comparison]":
+        """Returns which samples, uint8 [n frames height width 3], are near-copies, by their number."""
+        if self.index is None or self.extractor is None or not len(samples):
+            return {}
+        from model_core.evaluation.training_index import Items
+
+        places = np.linspace(0, samples.shape[1] - 1, self.index.train.thumbnails.shape[1]).round().astype(int)
+        looked_at = samples[:, places]
+        features = self.extractor.extract(looked_at.reshape(-1, *samples.shape[2:])).reshape(len(samples), len(places), -1)
+        compared = self.index.compare(Items.of(looked_at, features.mean(axis=1)))
+        return {number: one for number, one in enumerate(compared) if one.is_near_copy}
+
+    def result(self, found: "Mapping[int, Comparison]") -> NearCopies:
+        """Returns what was found, by number of the sample, as it goes on record."""
+        return NearCopies(
+            mode=self.mode,
+            state=self.state,
+            reason=self.reason,
+            found=dict(found),
+            num_compared=0 if self.index is None else len(self.index.train),
+            num_in_training=0 if self.index is None else self.index.num_in_training,
+        )
+
+
+def open_checker(evaluation: Path | None, mode: MemorisationMode, *, device: DeviceName, ports: Ports) -> Checker:
+    """Returns what checks samples.
 
     Args:
-        samples: The samples, uint8 [n frames height width 3].
         evaluation: The evaluation of the model, verified by who gives it; None where there is none.
         mode: What is to be done with near-copies.
         device: Where features are taken.
-        ports: Cache for the extractor's weights, progress.
+        ports: Cache for the extractor's weights.
 
     Raises:
-        BadModelError: The index is of samples of another kind, or was made with another feature extractor.
+        BadModelError: The index was made with another feature extractor.
     """
-
-    def without(state: State, reason: str = "") -> NearCopies:
-        return NearCopies(mode=mode, state=state, reason=reason, found={})
-
     if mode == "off":
-        return without("off")
+        return Checker(mode=mode, state="off")
     if evaluation is None:
-        return without("unchecked", NO_EVALUATION)
-    from components.evaluate.looks import looked_at
+        return Checker(mode=mode, state="unchecked", reason=NO_EVALUATION)
     from model_core.errors import BadModelError
-    from model_core.evaluation import training_index
     from model_core.evaluation.features import open_extractor
+    from model_core.evaluation.training_index import TrainingIndex
 
     path = evaluation / INDEX_NAME
     if not path.is_file():
-        return without("unchecked", NO_INDEX)
-    index = training_index.TrainingIndex.load(path)
-    ports.progress.update(0, 1, "looking for near-copies of training items")
+        return Checker(mode=mode, state="unchecked", reason=NO_INDEX)
+    index = TrainingIndex.load(path)
     try:
         extractor = open_extractor((ports.cache or ports.scratch) / "weights", input_size=index.input_size)
     except ImportError:
-        return without("unchecked", NO_EXTRACTOR)
+        return Checker(mode=mode, state="unchecked", reason=NO_EXTRACTOR)
     if extractor.digest != index.extractor:
         raise BadModelError(
             "the index of training items was made with another feature extractor", hint="run the training pipeline again"
         )
-    frames = looked_at(samples)
-    features = extractor.to(select_device(device)).extract(frames)
-    frames = frames.reshape(len(samples), -1, *frames.shape[1:])
-    items = training_index.Items.of(frames, features.reshape(len(samples), -1, features.shape[-1]).mean(axis=1))
-    compared = index.compare(items)
-    ports.progress.update(1, 1, "looked for near-copies of training items")
-    return NearCopies(
-        mode=mode,
-        state="checked",
-        found={number: one for number, one in enumerate(compared) if one.is_near_copy},
-        num_compared=len(index.train),
-        num_in_training=index.num_in_training,
-    )
+    return Checker(mode=mode, state="checked", index=index, extractor=extractor.to(select_device(device)))

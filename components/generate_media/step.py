@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from components.generate_media.config import Config
 from components.generate_media.files import GRID_NAME, chosen_format, write_media
 from components.generate_media.formats import DEFAULT_FPS
-from components.generate_media.near_copies import check_samples
+from components.generate_media.long_clips import LongClips
+from components.generate_media.near_copies import NearCopies, open_checker
 from components.ports import Ports, StepReport, Watermarker
 from model_core.codec.autoencoder import Codec
 from model_core.codec.batches import clips_to_unit_range
@@ -21,6 +22,7 @@ from model_core.conditioning.text import MiniLMEncoder, TextEncoder
 from model_core.data.media import Pixels
 from model_core.errors import BadDataError, BadModelError
 from model_core.sampling.generate import generate_clips, load_transformer
+from model_core.sampling.long_clips import plan_windows
 from model_core.sampling.seeds import image_seed
 from model_core.transformer.model_config import TextEncoderId
 
@@ -86,6 +88,25 @@ def run(
         states = encoder.encode_tokens([request.prompt])[0] if transformer.config.reads_text_states else None
     size, seeds = model_config.image_size, [image_seed(config.seed, index) for index in range(config.num_images)]
     codec = load_codec(inputs["package"] / "codec")
+    checker = open_checker(inputs.get("evaluation"), config.memorisation, device=config.device, ports=ports)
+    watermarker = ports.watermarker if config.watermark else None
+    if num_frames > model_config.latent_shape[1]:
+        if source is not None:
+            hint = f"make {model_config.latent_shape[1]} frames at most, and continue what comes of it"
+            raise BadDataError("clips longer than the model's own are not made from a source", hint=hint)
+        long = LongClips(
+            transformer=transformer,
+            model_config=model_config,
+            codec=codec,
+            plan=plan_windows(model_config, num_frames),
+            asked={"label": label, "text": text, "text_states": None if states is None else states[None]},
+            fps=model_config.fps or DEFAULT_FPS,
+            media_format=media_format,
+            checker=checker,
+            watermarker=watermarker,
+        )
+        media, checked = long.write(config, seeds, request.label, outputs["media"], ports)
+        return _finished(media, checked, seeds, (num_frames, size), outputs["media"])
     samples = generate_clips(
         transformer,
         model_config,
@@ -104,21 +125,29 @@ def run(
         progress=lambda done, total: ports.progress.update(done, total, "making pictures" if num_frames == 1 else "making clips"),
         num_frames=config.num_frames,
     )
-    checked = check_samples(samples, inputs.get("evaluation"), config.memorisation, device=config.device, ports=ports)
-    checked.write(outputs["media"], seeds)
+    checked = checker.result(checker.near_copies(samples))
     kept = checked.kept(len(seeds))
-    samples, seeds = samples[kept], [seeds[index] for index in kept]
-    watermark_ids = _mark(samples, ports.watermarker if config.watermark else None)
+    samples = samples[kept]
+    watermark_ids = _mark(samples, watermarker)
     media = write_media(
         samples,
-        seeds,
+        [seeds[index] for index in kept],
         request.label,
         watermark_ids=watermark_ids,
         fps=model_config.fps or DEFAULT_FPS,
         media_format=media_format,
         folder=outputs["media"],
     )
-    (outputs["media"] / MEDIA_NAME).write_text(json.dumps(media, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    return _finished(media, checked, seeds, (num_frames, size), outputs["media"])
+
+
+def _finished(
+    media: list[dict[str, Any]], checked: NearCopies, seeds: list[int], shape: tuple[int, int], folder: Path
+) -> StepReport:
+    """Writes what goes with the files, and returns what the step says of itself."""
+    num_frames, size = shape
+    checked.write(folder, seeds)
+    (folder / MEDIA_NAME).write_text(json.dumps(media, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     return StepReport(
         metrics={"num_images": float(len(media))},
         summary=f"{len(media)} {'pictures' if num_frames == 1 else f'clips of {num_frames} frames'} of {size}x{size} pixels"

@@ -55,7 +55,11 @@ _MAX_IMAGES = 10_000
     help="How many pictures or clips.",
 )
 @click.option(
-    "--frames", "num_frames", metavar="N", type=click.IntRange(min=1), help="Frames of each clip.  [default: the model's own]"
+    "--frames",
+    "num_frames",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Frames of each clip; more than the model's own where it was trained for it.  [default: the model's own]",
 )
 @click.option(
     "--format",

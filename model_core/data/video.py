@@ -5,10 +5,11 @@ GIF at most 256 colours; animated WebP is written without loss.
 """
 
 import io
+import math
 from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 from PIL import Image
@@ -27,33 +28,71 @@ def encode_mp4(frames: Pixels, fps: float) -> bytes:
     Raises:
         BadDataError: There are no frames, a side is odd, or `fps` is none.
     """
-    import av
-
     _check(frames, fps)
-    _, height, width, _ = frames.shape
-    if height % 2 or width % 2:
-        raise BadDataError(
-            f"H.264 needs even sides, and the clip is {width}x{height} pixels", hint="choose the format webp or gif"
-        )
-    rate = Fraction(fps).limit_denominator(1001)
-    options = {"movflags": "faststart", "fflags": "bitexact"}
     with TemporaryDirectory() as folder:  # the index moves to the front by a second pass over a real file
         path = Path(folder) / "clip.mp4"
-        with av.open(str(path), "w", format="mp4", options=options) as container:
-            _encode_h264(container, frames, rate)
+        with Mp4Writer(path, fps) as writer:
+            writer.write(frames)
         return path.read_bytes()
 
 
-def _encode_h264(container: Any, frames: Pixels, rate: Fraction) -> None:
-    import av
+class Mp4Writer:
+    """Writes a clip as MP4 with one H.264 stream as its frames come; the file is whole once the context is left.
 
-    stream = container.add_stream("libx264", rate=rate, options={"crf": _CRF, "preset": "slow", "flags": "bitexact"})
-    stream.height, stream.width = frames.shape[1:3]
-    stream.pix_fmt = "yuv420p"
-    stream.thread_count = 1  # the bytes depend on how many threads share the work
-    for pixels in frames:
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-    container.mux(stream.encode(None))
+    What is held are the few frames that the encoder looks ahead, and of every other its place in the file. However the frames are
+    divided among calls, the bytes are the same.
+
+    Args:
+        path: The file to write.
+        fps: Frames a second.
+    """
+
+    def __init__(self, path: Path, fps: float) -> None:
+        self._path, self._fps = path, fps
+        self._container: Any = None
+        self._stream: Any = None
+
+    def write(self, frames: Pixels) -> None:
+        """Appends frames, all of one size.
+
+        Raises:
+            BadDataError: There are no frames, a side is odd, or `fps` is none.
+        """
+        import av
+
+        _check(frames, self._fps)
+        if self._container is None:
+            self._open(*frames.shape[1:3])
+        for pixels in frames:
+            self._container.mux(self._stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+
+    def __enter__(self) -> Self:
+        """Returns the writer."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Finishes the file; after an error it is left as it is."""
+        if self._container is None:
+            return
+        with self._container:
+            if kind is None:
+                self._container.mux(self._stream.encode(None))
+
+    def _open(self, height: int, width: int) -> None:
+        import av
+
+        if height % 2 or width % 2:
+            raise BadDataError(
+                f"H.264 needs even sides, and the clip is {width}x{height} pixels", hint="choose the format webp or gif"
+            )
+        rate = Fraction(self._fps).limit_denominator(1001)
+        options = {"movflags": "faststart", "fflags": "bitexact"}
+        self._container = av.open(str(self._path), "w", format="mp4", options=options)
+        how = {"crf": _CRF, "preset": "slow", "flags": "bitexact"}
+        self._stream = self._container.add_stream("libx264", rate=rate, options=how)
+        self._stream.height, self._stream.width = height, width
+        self._stream.pix_fmt = "yuv420p"
+        self._stream.thread_count = 1  # the bytes depend on how many threads share the work
 
 
 def encode_webp(frames: Pixels, fps: float) -> bytes:
@@ -80,6 +119,19 @@ def _animation(frames: Pixels, fps: float, name: str, **how: object) -> bytes:
     buffer = io.BytesIO()
     pictures[0].save(buffer, format=name, save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0, **how)
     return buffer.getvalue()
+
+
+def frame_a_second(frames: Pixels, fps: float, *, begin: int = 0) -> Pixels:
+    """Returns the frame with which each second begins, of frames that are a clip's from some place on.
+
+    Args:
+        frames: Frames of a clip.
+        fps: Frames a second.
+        begin: The place of the first of them in the clip.
+    """
+    last = begin + len(frames)
+    starts = (round(second * fps) for second in range(max(0, math.floor(begin / fps) - 1), math.ceil(last / fps) + 2))
+    return frames[[start - begin for start in starts if begin <= start < last]]
 
 
 def filmstrip(frames: Pixels, num_shown: int = 8) -> Pixels:

@@ -132,25 +132,19 @@ def generate_clips(
         batch_size = max(1, min(_MAX_BATCH_SIZE, _TOKENS_AT_A_TIME // num_tokens))
     if batch_size < 1:
         raise BadDataError(f"batch_size is {batch_size}", hint="choose at least 1")
-    num_steps = model_config.sampling.num_steps if num_steps is None else num_steps
-    options = options_in_effect(
-        model_config.sampling.chosen(),
-        {
-            "guidance_interval": guidance_interval,
-            "guidance_rescale": guidance_rescale,
-            "time_shift": time_shift,
-            "cache_interval": cache_interval,
-            "eta": eta,
-            "ddpm_variance": ddpm_variance,
-        },
-        sampler or model_config.sampler,
+    how = sampling_in_effect(
+        model_config,
+        sampler=sampler,
+        num_steps=num_steps,
+        guidance_scale=guidance_scale,
+        guidance_interval=guidance_interval,
+        guidance_rescale=guidance_rescale,
+        time_shift=time_shift,
+        cache_interval=cache_interval,
+        eta=eta,
+        ddpm_variance=ddpm_variance,
     )
-    chosen_guidance = Guidance(
-        scale=model_config.sampling.guidance_scale if guidance_scale is None else guidance_scale,
-        interval=options.pop("guidance_interval", None),
-        rescale=options.pop("guidance_rescale", 0.0),
-    )
-    condition = _with_states(_condition(transformer, labels, text, text_mask), transformer, text_states, text_states_mask)
+    condition = condition_of(transformer, labels, text, text_mask, text_states, text_states_mask)
     if len(condition) != len(seeds):
         raise BadDataError(f"{len(seeds)} seeds for {len(condition)} conditions")
     if start is not None and len(start) != len(seeds):
@@ -170,23 +164,63 @@ def generate_clips(
                 model_config,
                 noise=draw_noise().to(where),
                 condition=condition.rows(torch.tensor(chosen)).to(where),
-                num_steps=num_steps,
-                guidance=guidance or chosen_guidance,
                 on_step=lambda done, total, number=number: progress(  # type: ignore[misc]
                     number * total + done, num_batches * total
                 ),
-                sampler=sampler,
                 start=None if start is None else start[chosen].to(where),
                 strength=strength,
                 keep=None if keep is None else keep.to(where),
                 num_passes=num_passes,
                 draw_noise=draw_noise,
                 names=[f"the sample of seed {seeds[index]}" for index in chosen],
-                **options,
+                **({**how, "guidance": guidance} if guidance else how),
             )
-            clips.append(_decode(codec, latents))
+            clips.append(decode_clips(codec, latents))
     found = np.concatenate(clips) if clips else np.empty((0, latent_shape[1], size, size, 3), dtype=np.uint8)
     return found[: len(seeds)]
+
+
+def sampling_in_effect(
+    model_config: ModelConfig,
+    *,
+    sampler: SamplerName | None = None,
+    num_steps: int | None = None,
+    guidance_scale: float | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Returns what `sample_latents` takes of how to sample: what is asked for, and else the model's defaults.
+
+    Args:
+        model_config: The model's configuration.
+        sampler: The sampler.
+        num_steps: Steps of the whole path.
+        guidance_scale: s of P8.
+        **options: What else there is to choose, by the names of `SamplingOptions`; None where it is not chosen.
+    """
+    found = options_in_effect(model_config.sampling.chosen(), options, sampler or model_config.sampler)
+    guidance = Guidance(
+        scale=model_config.sampling.guidance_scale if guidance_scale is None else guidance_scale,
+        interval=found.pop("guidance_interval", None),
+        rescale=found.pop("guidance_rescale", 0.0),
+    )
+    steps = model_config.sampling.num_steps if num_steps is None else num_steps
+    return {"sampler": sampler, "num_steps": steps, "guidance": guidance, **found}
+
+
+def condition_of(
+    transformer: DiT,
+    labels: Sequence[int | None],
+    text: Float[Tensor, "n dim"] | None = None,
+    text_mask: Bool[Tensor, "n"] | None = None,
+    text_states: Float[Tensor, "k m features"] | None = None,
+    text_states_mask: Bool[Tensor, "k m"] | None = None,
+) -> Condition:
+    """Returns what a transformer is asked for; arguments as of `generate_clips`.
+
+    Raises:
+        BadDataError: Labels and captions differ in number, a label is out of range, or the model knows no captions.
+    """
+    return _with_states(_condition(transformer, labels, text, text_mask), transformer, text_states, text_states_mask)
 
 
 def _latent_shape(model_config: ModelConfig, codec: Codec, num_frames: int | None) -> tuple[int, int, int, int]:
@@ -238,7 +272,8 @@ def _with_states(condition: Condition, transformer: DiT, states: Tensor | None, 
 
 
 @torch.no_grad()
-def _decode(codec: Codec, latents: Float[Tensor, "n c f h w"]) -> UInt8[np.ndarray, "n frames height width 3"]:
+def decode_clips(codec: Codec, latents: Float[Tensor, "n c f h w"]) -> UInt8[np.ndarray, "n frames height width 3"]:
+    """Returns the frames of latents, a few at a time."""
     clips = [codec.decode(each) for each in torch.split(latents, max(1, _FRAMES_AT_A_TIME // latents.shape[2]))]
     found: np.ndarray = clips_to_bytes(torch.cat(clips)).cpu().numpy()
     return found

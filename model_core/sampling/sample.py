@@ -16,6 +16,7 @@ from model_core.diffusion.objective import Objective, make_objective
 from model_core.diffusion.parameterisation import FLOW_TIME_SCALE
 from model_core.errors import BadDataError, BadModelError
 from model_core.finite import first_not_finite
+from model_core.sampling.context import Context, ContextNetwork
 from model_core.sampling.ddim import ddim
 from model_core.sampling.ddpm import ddpm
 from model_core.sampling.euler import euler, heun
@@ -51,6 +52,7 @@ def sample_latents(
     strength: float = 1.0,
     keep: Bool[Tensor, "kept"] | None = None,
     num_passes: int = DEFAULT_NUM_PASSES,
+    context: Context | None = None,
     draw_noise: DrawNoise | None = None,
     time_shift: float | None = None,
     cache_interval: int = 1,
@@ -78,6 +80,7 @@ def sample_latents(
         strength: Share of the path to go from there: 1 keeps nothing of `start`, 0 returns it.
         keep: True for frames of `start` that stay as they are, while the others are drawn to go with them (see `inpainting`).
         num_passes: How often each step is taken where frames are kept.
+        context: Frames that the samples go on from, for a network trained with times of frames; the noise is of the new frames.
         draw_noise: Source of the noise of samplers that draw some at each step, and of what is drawn between passes.
         time_shift: Rectified flow's shift of times towards noise (Esser 2024, §5.3.2); none if not given.
         cache_interval: Compute attention and MLPs only in every n-th call of the network and reuse them between; 1 always.
@@ -111,7 +114,10 @@ def sample_latents(
         points = part_way(points, strength) if strength < 1 else points
         noised = points[0].signal * start + points[0].sigma * noise
         x_t = noised if known is None or strength < 1 else known.within(noised, noise)
-    network = TabledNetwork(model, [point.timestep for point in points[:-1]])
+    timesteps = [point.timestep for point in points[:-1]]
+    network: TabledNetwork | ContextNetwork = TabledNetwork(model, timesteps)
+    if context is not None:
+        network = ContextNetwork(model, context, objective, timesteps, num_frames=noise.shape[2])
     predict = guided_denoiser(
         network.predict,
         condition,

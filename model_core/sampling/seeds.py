@@ -16,6 +16,14 @@ def image_seed(seed: int, index: int) -> int:
     return int.from_bytes(digest[:8], "big") >> (64 - SEED_BITS)
 
 
+def window_seed(seed: int, index: int, part: str = "frames") -> int:
+    """Returns the seed of a part of a window of a clip; the first window's frames have the clip's own."""
+    if index == 0 and part == "frames":
+        return seed
+    digest = hashlib.sha256(f"groundswell-window/{seed}/{index}/{part}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> (64 - SEED_BITS)
+
+
 def noise_source(
     seeds: Sequence[int], latent_shape: tuple[int, int, int, int]
 ) -> Callable[[], Float[Tensor, "batch channels frames height width"]]:

@@ -12,7 +12,10 @@ from model_core.transformer.dit import DiT
 from model_core.transformer.modulations import ModulationTable
 
 MAX_ROWS = 128
-"""Timesteps times samples in one table: enough to read the weights seldom, few enough for memory (0.1 GB for DiT-XL)."""
+"""Timesteps, of each frame where frames have their own, times samples in one table.
+
+Enough to read the weights seldom, few enough for memory (0.1 GB for DiT-XL).
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,20 +33,22 @@ class TabledNetwork:
 
     Args:
         model: The transformer.
-        timesteps: All that it will be asked at, in about that order; at others it answers without a table.
+        timesteps: All that it will be asked at, in about that order, each a number or a row of one a latent frame; at others it
+            answers without a table.
     """
 
-    def __init__(self, model: DiT, timesteps: Sequence[float]) -> None:
+    def __init__(self, model: DiT, timesteps: Sequence[float] | Sequence[Sequence[float]]) -> None:
         self._model = model
         device = next(model.parameters()).device
         self._timesteps = torch.tensor(timesteps, dtype=torch.float32, device=device)
-        self._places = {timestep: place for place, timestep in enumerate(self._timesteps.tolist())}
+        self._places = {_key(timestep): place for place, timestep in enumerate(self._timesteps)}
+        self._rows_each = self._timesteps[:1].numel()
         self._part: _Part | None = None
 
     def predict(
         self,
         x_t: Float[Tensor, "batch channels frames height width"],
-        timestep: Float[Tensor, "batch"],
+        timestep: Float[Tensor, "batch *frames"],
         condition: Condition,
     ) -> Float[Tensor, "batch out frames height width"]:
         """Returns the network's output.
@@ -53,12 +58,16 @@ class TabledNetwork:
             timestep: The same for every sample.
             condition: One condition a sample; tables are kept from call to call with the same object.
         """
-        place = self._places.get(float(timestep[0]))
+        place = self._places.get(_key(timestep[0]))
         if place is None:
             return self._model.predict(x_t, timestep, condition)
-        size = max(1, MAX_ROWS // len(condition))
+        size = max(1, MAX_ROWS // (len(condition) * self._rows_each))
         number = place // size
         if self._part is None or self._part.condition is not condition or self._part.number != number:
             timesteps = self._timesteps[number * size : (number + 1) * size]
             self._part = _Part(condition=condition, number=number, table=self._model.modulation_table(timesteps, condition))
         return self._model.denoise(x_t, self._part.table.at(place % size))
+
+
+def _key(timestep: Float[Tensor, "*frames"]) -> tuple[float, ...]:
+    return tuple(timestep.reshape(-1).tolist())

@@ -1,7 +1,7 @@
 """The diffusion transformer: patchify, blocks with adaLN-Zero, unpatchify (Peebles & Xie 2022, arXiv 2212.09748).
 
-Shape legend: b batch, c channels, n tokens, d hidden size, m caption tokens. Timesteps are one a sample, or one a latent frame, so
-that frames of a clip may be noised to different levels (Chen 2024, arXiv 2407.01392); frames that a patch joins share one.
+Shape legend: b batch, c channels, n tokens, d hidden size, m caption tokens. Timesteps are one a sample, or one a latent frame,
+for frames noised to different levels (Chen 2024, arXiv 2407.01392); frames that a patch joins share one.
 """
 
 import math

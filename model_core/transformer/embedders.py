@@ -24,7 +24,7 @@ class TimestepEmbedder(nn.Module):
 
     def forward(self, timestep: Float[Tensor, "b *t"]) -> Float[Tensor, "b *t d"]:
         """Returns one vector a timestep."""
-        return self.mlp(sinusoid(timestep, self.frequency_dim, cos_first=True))  # type: ignore[no-any-return]  # modules return Any
+        return self.mlp(sinusoid(timestep, self.frequency_dim, cos_first=True))  # type: ignore[no-any-return]  # returns Any
 
 
 class LabelEmbedder(nn.Module):

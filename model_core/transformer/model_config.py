@@ -124,6 +124,11 @@ class ModelConfig(BaseModel):
         """The sampler where nobody names another."""
         return self.sampling.sampler or fitting_samplers(self.objective)[0]
 
+    @property
+    def extends_clips(self) -> bool:
+        """Whether it has learnt to go on from frames that are there, and so makes clips of any length."""
+        return self.latent_shape[1] > 1 and self.training.get("frame_times", "shared") != "shared"
+
     def _require_objective_that_fits(self, config: TransformerConfig) -> None:
         schedule = self.noise_schedule
         if self.objective != "rectified_flow" and schedule is None:

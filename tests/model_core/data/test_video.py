@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 from model_core.data.media import decode_filmstrip, encode_filmstrip, overview
-from model_core.data.video import encode_gif, encode_mp4, encode_webp, filmstrip
+from model_core.data.video import Mp4Writer, encode_gif, encode_mp4, encode_webp, filmstrip, frame_a_second
 from model_core.errors import BadDataError
 
 
@@ -94,3 +94,21 @@ def test_overviews_show_the_first_and_the_last_frame(clip):
     assert np.array_equal(square[:32, :48], clip[0])
     assert np.array_equal(square[32:, 48:], clip[-1])
     assert np.array_equal(overview(clip[:1]), clip[0])
+
+
+def test_a_clip_in_pieces_has_the_bytes_of_the_whole(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, (70, 16, 16, 3), dtype=np.uint8)
+    path = tmp_path / "clip.mp4"
+    with Mp4Writer(path, 8.0) as writer:
+        for start in range(0, 70, 9):
+            writer.write(frames[start : start + 9])
+    assert path.read_bytes() == encode_mp4(frames, 8.0)
+
+
+@pytest.mark.parametrize("fps", [8.0, 7.5, 0.5])
+def test_the_frame_with_which_each_second_begins_is_the_same_in_pieces(fps):
+    frames = np.arange(60, dtype=np.uint8)[:, None, None, None].repeat(3, axis=3)
+    whole = frame_a_second(frames, fps)[:, 0, 0, 0].tolist()
+    assert whole == [round(second * fps) for second in range(200) if round(second * fps) < 60]
+    pieces = [frame_a_second(frames[start : start + 7], fps, begin=start)[:, 0, 0, 0].tolist() for start in range(0, 60, 7)]
+    assert [place for piece in pieces for place in piece] == whole

@@ -6,8 +6,21 @@ import jaxtyping
 import pytest
 import torch
 
-_MODULES = ["ddim", "ddpm", "euler", "feature_cache", "generate", "multistep", "points", "sample", "seeds", "steps", "tables"]
+_MODULES = [
+    "context",
+    "ddim",
+    "ddpm",
+    "euler",
+    "feature_cache",
+    "generate",
+    "long_clips",
+    "multistep",
+    "points",
+    "sample",
+    "seeds",
+]
 # As mypy reads types: an int passes for a float.
+_MODULES += ["steps", "tables"]
 _CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 jaxtyping.install_import_hook([f"model_core.sampling.{name}" for name in _MODULES], _CHECKER)
 

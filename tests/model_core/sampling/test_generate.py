@@ -151,7 +151,7 @@ def _gpu_is_full(*_, **__):
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
 
-@pytest.mark.parametrize("where", ["sample_latents", "_decode"])
+@pytest.mark.parametrize("where", ["sample_latents", "decode_clips"])
 def test_pictures_that_do_not_fit_into_memory_are_named(monkeypatch, where):
     monkeypatch.setattr(f"model_core.sampling.generate.{where}", _gpu_is_full)
     with pytest.raises(BadModelError, match="making 3 pictures of 4x4 at a time does not fit into memory") as caught:
