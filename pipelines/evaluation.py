@@ -12,7 +12,7 @@ from sqlalchemy import select
 from components.runtime import run_step
 from governance.digest import sha256_file, tree_digest
 from governance.errors import IntegrityError
-from governance.package_layout import WEIGHTS
+from governance.package_layout import CODEC_WEIGHTS, WEIGHTS
 from infra.artifact_folders import find_artifact
 from infra.errors import BadSettingError
 from infra.home import Home
@@ -75,8 +75,9 @@ def evaluate_model(
     """
     version = find_version(home.database, specifier)
     package = open_version(version, home.package_keys, home.package_cache)
-    folders = _inputs(home, version, package, data)
-    config = {**_config_before(home, version), "utility": True, **settings}
+    before = _step_before(home, version)
+    folders = {**_inputs(home, version, package, data), "codec": _codec(version, package, before)}
+    config = {**_known_settings(before), "utility": True, **settings}
     name = f"{version.name}/{version.version}"
     began = time.time()
     inputs = [f"package:{version.root_digest}"]
@@ -111,20 +112,30 @@ def _inputs(home: Home, version: ModelVersion, package: ModelPackage, data: Path
         )
     if sha256_file(folders["model"] / WEIGHTS) != package.digests[WEIGHTS]:
         raise IntegrityError(f"the weights on record for {version.name}/{version.version} are not those of its package")
-    return {**folders, "codec": package.codec}
+    return folders
 
 
-def _config_before(home: Home, version: ModelVersion) -> dict[str, Any]:
-    """Returns the settings of the evaluation that the version was registered with, as far as this version knows them."""
-    from components.evaluate.config import Config
+def _codec(version: ModelVersion, package: ModelPackage, before: Mapping[str, Any]) -> Path:
+    """Returns the codec's folder as the pipeline had it, so that its work is found again, otherwise the package's."""
+    recorded = Path(before.get("inputs", {}).get("codec", {}).get("location", ""))
+    same = recorded.is_dir() and tree_digest(recorded) == version.inputs.get("codec")
+    return recorded if same and sha256_file(recorded / "codec.safetensors") == package.digests[CODEC_WEIGHTS] else package.codec
 
+
+def _step_before(home: Home, version: ModelVersion) -> dict[str, Any]:
+    """Returns the record of the evaluation that the version was registered with; empty where there is none."""
     wanted = version.inputs.get("evaluation")
     with home.database.read() as connection:
         rows = connection.execute(
             select(steps.c.record).where(steps.c.step == STEP, steps.c.status == "completed").order_by(steps.c.ended.desc())
         ).scalars()
-        for text in rows:
-            record = json.loads(text or "{}")
-            if record.get("outputs", {}).get("evaluation", {}).get("digest") == wanted:
-                return {name: value for name, value in record["config"].items() if name in Config.model_fields}
-    return {}
+        records = (json.loads(text or "{}") for text in rows)
+        found = (one for one in records if one.get("outputs", {}).get("evaluation", {}).get("digest") == wanted)
+        return next(found, {})
+
+
+def _known_settings(before: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns its settings, as far as the step still has them."""
+    from components.evaluate.config import Config
+
+    return {name: value for name, value in before.get("config", {}).items() if name in Config.model_fields}

@@ -162,3 +162,15 @@ def test_the_shipped_policy_lets_its_own_reasons_and_names_through_or_refuses_th
         for term in category.terms:
             found = find_refusal(policy, term)
             assert found is not None, term
+
+
+def test_a_policy_from_before_there_was_a_memorisation_check_keeps_its_digest_and_gets_the_default() -> None:
+    old = parse_guardrails("{guardrails: groundswell-guardrails/1, name: mine}")
+    assert "memorisation" not in old.document
+    assert parse_document(old.document) == old
+    assert (old.memorisation.samples, old.memorisation.unchecked) == ("withhold", "generate")
+    spelt_out = parse_guardrails("{guardrails: groundswell-guardrails/1, name: mine, memorisation: {samples: withhold}}")
+    assert spelt_out.digest == old.digest
+    flagging = parse_guardrails("{guardrails: groundswell-guardrails/1, name: mine, memorisation: {samples: flag}}")
+    assert flagging.digest != old.digest
+    assert parse_document(flagging.document) == flagging
