@@ -17,6 +17,8 @@ BETTER: Final[Mapping[str, Literal["lower", "higher"]]] = {
     "density": "higher",
     "coverage": "higher",
     "fd_effnet_lite0": "lower",
+    "utility_ratio": "higher",
+    "utility_tstr": "higher",
 }
 """What is better of the figures that evaluations report."""
 
