@@ -60,14 +60,16 @@ def write_package(folder: Path, **changes: Any) -> Path:
     return folder
 
 
-def make(folder: Path, package: Path, scratch: Path, **options: Any) -> tuple[StepReport, list[tuple[Any, ...]]]:
+def make(
+    folder: Path, package: Path, scratch: Path, *, watermarker: Any = None, **options: Any
+) -> tuple[StepReport, list[tuple[Any, ...]]]:
     """Runs the step; returns its report and what it said of progress."""
     (folder / "request").mkdir(parents=True)
     (folder / "media").mkdir()
     scratch.mkdir(exist_ok=True)
     (folder / "request" / "request.json").write_text(json.dumps({"label": "squares"}))
     heard: Any = Heard()
-    ports = Ports(tracking=heard, progress=heard, metrics=heard, scratch=scratch)
+    ports = Ports(tracking=heard, progress=heard, metrics=heard, scratch=scratch, watermarker=watermarker)
     config = Config(**{"num_images": 1, **options})
     report = run(config, {"package": package, "request": folder / "request"}, {"media": folder / "media"}, ports)
     return report, heard.said

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import av
 import numpy as np
@@ -14,14 +15,27 @@ import pytest
 import torch
 from PIL import Image
 
-from components.generate_media import long_clips
+from components.generate_media import long_clips, step
 from components.generate_media.long_clips import KeptWindows
+from components.generate_media.near_copies import Checker
+from infra.watermark import Watermarker, WatermarkSecrets
 from model_core.data.video import encode_mp4
 from model_core.errors import BadDataError
+from model_core.evaluation.training_index import Comparison
 from model_core.sampling.long_clips import Window
+from model_core.watermark import embed
 from tests.components.long_clip_worker import FPS, SIZE, make, write_package
 
 NAME = "clip-000000.mp4"
+COMPARISON = Comparison(
+    is_near_copy=True,
+    space="thumbnails",
+    nearest_sha256="ab" * 32,
+    distance=0.1,
+    distance_threshold=0.2,
+    ratio=0.1,
+    ratio_threshold=0.2,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -116,6 +130,36 @@ def test_a_model_that_has_not_learnt_to_go_on_is_refused(tmp_path):
     package = write_package(tmp_path / "package", training={"seed": 0})
     with pytest.raises(BadDataError, match="clips of up to 8 frames, not of 9"):
         make(tmp_path / "a", package, tmp_path / "s", num_frames=9)
+
+
+def test_all_of_a_clip_bears_the_id_of_its_first_window(tmp_path):
+    package = write_package(tmp_path / "package", latent_shape=(4, 8, 32, 32), image_size=64)
+    secrets = WatermarkSecrets(key=b"k" * 32, id_key=b"i" * 32)
+    make(tmp_path / "a", package, tmp_path / "s", num_frames=20, watermarker=Watermarker(secrets=secrets, root_digest="00" * 32))
+    (entry,) = json.loads((tmp_path / "a/media/media.json").read_text())
+    unmarked = [window.frames for window in KeptWindows(tmp_path / "s/clip-000000").windows()]
+    assert entry["watermark_id"] == secrets.id_of(unmarked[0], "00" * 32).hex()
+    marked = embed(np.concatenate(unmarked), secrets.key, bytes.fromhex(entry["watermark_id"]))
+    assert (tmp_path / "a/media" / NAME).read_bytes() == encode_mp4(marked, FPS)
+
+
+@pytest.mark.parametrize(("mode", "num_files"), [("withhold", 1), ("flag", 2)])
+def test_a_clip_that_repeats_a_training_item_in_a_later_window_is_withheld(package, tmp_path, monkeypatch, mode, num_files):
+    class SecondWindow(Checker):
+        seen: ClassVar = []
+
+        def near_copies(self, samples):
+            self.seen.append(samples.copy())
+            return {0: COMPARISON} if len(self.seen) == 2 else {}
+
+    monkeypatch.setattr(step, "open_checker", lambda *_, **__: SecondWindow(mode=mode, state="unchecked"))
+    report, _ = make(tmp_path / "a", package, tmp_path / "s", num_frames=20, num_images=2)
+    media = json.loads((tmp_path / "a/media/media.json").read_text())
+    assert len(media) == num_files == len(list((tmp_path / "a/media").glob("*.mp4")))
+    (found,) = json.loads((tmp_path / "a/media/memorisation.json").read_text())["near_copies"]
+    assert (found["position"], found["nearest_sha256"]) == (0, COMPARISON.nearest_sha256)
+    assert [samples.shape for samples in SecondWindow.seen] == [(1, 8, SIZE, SIZE, 3)] * len(SecondWindow.seen)
+    assert mode == "flag" or "withheld" in report.summary
 
 
 def test_large_frames_are_shown_small():
