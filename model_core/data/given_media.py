@@ -12,6 +12,7 @@ import math
 import warnings
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Any, Final
@@ -100,17 +101,38 @@ def fit_media(data: bytes, shape: Shape, *, name: str, num_last: int | None = No
         BadDataError: It is no picture or clip, is damaged, cut short or too large, changes its size, has no picture, is a clip
             where the model makes pictures, or is shorter than `num_last`.
     """
+    with _decoding(name):
+        timed = _timed_frames(data, name)
+        found = list(_sampled(timed, shape, name) if num_last is None else _last(timed, shape, num_last, name))
+    return np.stack(found + [found[-1]] * (shape.num_frames - len(found)))
+
+
+def read_frames(data: bytes, *, name: str) -> Pixels:
+    """Decodes a picture or clip as it is: uint8 [frames height width 3].
+
+    Args:
+        data: The bytes of a file that `fit_media` reads.
+        name: What errors call it.
+
+    Raises:
+        BadDataError: It is no picture or clip, is damaged, cut short or too large, or changes its size.
+    """
+    with _decoding(name):
+        return np.stack([frame for _, frame in _timed_frames(data, name)])
+
+
+@contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    """Tells whatever decoders raise as bad data."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            timed = _timed_frames(data, name)
-            found = list(_sampled(timed, shape, name) if num_last is None else _last(timed, shape, num_last, name))
+            yield
     except _RAISED as error:
         if isinstance(error, BadDataError):
             raise
         raise BadDataError(f"{name} is no whole picture or clip: {error!s:.200}", hint=_HINT) from error
-    return np.stack(found + [found[-1]] * (shape.num_frames - len(found)))
 
 
 def _sampled(timed: Iterator[tuple[float, Pixels]], shape: Shape, name: str) -> Iterator[Pixels]:

@@ -1,11 +1,13 @@
 """Figures with an interval, and the bootstrap that gives it."""
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from jaxtyping import Float, Int
 
 CONFIDENCE = 0.95
+NORMAL_QUANTILE = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,3 +60,21 @@ def bootstrap_mean(
     drawn = generator.integers(0, sums.size, size=(num_resamples, sums.size))
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     return percentile_interval(float(values.mean()), means)
+
+
+def wilson_interval(true: int, num: int) -> Interval:
+    """Returns a share with Wilson's score interval (1927), which holds up for few things and for shares of 0 and 1.
+
+    Args:
+        true: Of how many it is true.
+        num: How many there are.
+
+    Raises:
+        ValueError: There are none.
+    """
+    if num < 1:
+        raise ValueError("the share of nothing is undefined")
+    value, z = true / num, NORMAL_QUANTILE
+    centre = (value + z**2 / (2 * num)) / (1 + z**2 / num)
+    half = z / (1 + z**2 / num) * (value * (1 - value) / num + z**2 / (4 * num**2)) ** 0.5
+    return Interval(value=value, low=max(0.0, min(centre - half, value)), high=min(1.0, max(centre + half, value)))
