@@ -11,7 +11,7 @@ import pytest
 
 from components.evaluate.looks import looked_at
 from components.generate_media.files import write_media
-from components.generate_media.near_copies import FILE_NAME, NO_EVALUATION, NO_EXTRACTOR, NO_INDEX, NearCopies, check_samples
+from components.generate_media.near_copies import FILE_NAME, NO_EVALUATION, NO_EXTRACTOR, NO_INDEX, NearCopies, open_checker
 from components.ports import Ports
 from model_core.errors import BadModelError
 from model_core.evaluation.features import FeatureExtractor, convert_weights
@@ -20,6 +20,11 @@ from model_core.evaluation.training_index import Items, TrainingIndex
 
 INPUT_SIZE = 32
 SHA256 = [f"{number:064x}" for number in range(10)]
+
+
+def _check(samples, evaluation, mode, *, device, ports):
+    checker = open_checker(evaluation, mode, device=device, ports=ports)
+    return checker.result(checker.near_copies(samples))
 
 
 def clips(number: int, num_frames: int, seed: int) -> np.ndarray:
@@ -68,7 +73,7 @@ def evaluation(folder: Path, cache: Path, num_frames: int, *, extractor: str | N
 def test_a_repeated_item_is_found_whether_picture_or_clip(tmp_path: Path, cache: Path, ports: Ports, num_frames: int) -> None:
     folder = evaluation(tmp_path / "evaluation", cache, num_frames)
     samples = np.concatenate([clips(10, num_frames, 0)[3:4], clips(2, num_frames, 7)])
-    found = check_samples(samples, folder, "withhold", device="cpu", ports=ports)
+    found = _check(samples, folder, "withhold", device="cpu", ports=ports)
     assert {number: one.nearest_sha256 for number, one in found.found.items()} == {0: SHA256[3]}
     assert found.kept(3) == [1, 2]
     assert "1 withheld" in found.summary()
@@ -81,23 +86,23 @@ def test_why_nothing_was_checked_is_told(tmp_path: Path, cache: Path, ports: Por
     samples = clips(1, 1, 0)
     (tmp_path / "old").mkdir()
     for folder, reason in ((None, NO_EVALUATION), (tmp_path / "old", NO_INDEX)):
-        found = check_samples(samples, folder, "withhold", device="cpu", ports=ports)
+        found = _check(samples, folder, "withhold", device="cpu", ports=ports)
         assert (found.state, found.reason, found.kept(1)) == ("unchecked", reason, [0])
     made = evaluation(tmp_path / "evaluation", cache, 1)
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
-    assert check_samples(samples, made, "withhold", device="cpu", ports=ports).reason == NO_EXTRACTOR
+    assert _check(samples, made, "withhold", device="cpu", ports=ports).reason == NO_EXTRACTOR
 
 
 def test_an_index_of_another_extractor_is_refused(tmp_path: Path, cache: Path, ports: Ports) -> None:
     folder = evaluation(tmp_path / "evaluation", cache, 1, extractor="0" * 64)
     with pytest.raises(BadModelError, match="another feature extractor"):
-        check_samples(clips(1, 1, 0), folder, "withhold", device="cpu", ports=ports)
+        _check(clips(1, 1, 0), folder, "withhold", device="cpu", ports=ports)
 
 
 @pytest.mark.parametrize("num_frames", [1, 8])
 def test_where_all_samples_are_withheld_there_is_an_empty_sheet(tmp_path: Path, num_frames: int) -> None:
     none = np.zeros((0, num_frames, 16, 16, 3), np.uint8)
     media_format = "png" if num_frames == 1 else "mp4"
-    assert write_media(none, [], None, fps=8.0, media_format=media_format, folder=tmp_path) == []
+    assert write_media(none, [], None, watermark_ids=[], fps=8.0, media_format=media_format, folder=tmp_path) == []
     assert [path.name for path in tmp_path.iterdir()] == ["grid.png"]
     assert NearCopies(mode="flag", state="checked", found={}).kept(2) == [0, 1]
