@@ -19,6 +19,8 @@ from model_core.errors import BadDataError
 
 _CRF: Final = "14"
 """H.264's constant rate factor: 0 is without loss, 23 the usual. Small frames show artefacts early."""
+_LOOKAHEAD: Final = "15"
+"""Frames that the encoder looks ahead, and holds; the preset's fifty would be most of what it holds."""
 _MAX_FPS: Final = 240
 
 
@@ -88,7 +90,7 @@ class Mp4Writer:
         rate = Fraction(self._fps).limit_denominator(1001)
         options = {"movflags": "faststart", "fflags": "bitexact"}
         self._container = av.open(str(self._path), "w", format="mp4", options=options)
-        how = {"crf": _CRF, "preset": "slow", "flags": "bitexact"}
+        how = {"crf": _CRF, "preset": "slow", "rc-lookahead": _LOOKAHEAD, "flags": "bitexact"}
         self._stream = self._container.add_stream("libx264", rate=rate, options=how)
         self._stream.height, self._stream.width = height, width
         self._stream.pix_fmt = "yuv420p"

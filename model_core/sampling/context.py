@@ -19,6 +19,7 @@ from model_core.diffusion.objective import Objective
 from model_core.errors import BadDataError
 from model_core.sampling.tables import TabledNetwork
 from model_core.transformer.dit import DiT
+from model_core.transformer.modulations import along_time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +65,11 @@ class ContextNetwork:
         self._frames = signal * context.latents + sigma * context.noise
         self._length = context.latents.shape[2]
         self._timestep = float(objective.network_time(time[:1]))
-        rows = [[self._timestep] * self._length + [timestep] * num_frames for timestep in timesteps]
-        self._network = TabledNetwork(model, rows)
+        self._model = model
+        joined = model.config.patch_size[0]
+        self._places = self._length // joined, num_frames // joined
+        self._given = TabledNetwork(model, [self._timestep])
+        self._new = TabledNetwork(model, timesteps)
 
     def predict(
         self, x_t: Float[Tensor, "batch c frames h w"], timestep: Float[Tensor, "batch"], condition: Condition
@@ -74,10 +78,10 @@ class ContextNetwork:
 
         Args:
             x_t: The new frames, noised; a multiple of the context's samples, which guidance asks about under several conditions.
-            timestep: Of the new frames.
+            timestep: Of the new frames, one of those above.
             condition: One condition a sample.
         """
         given = self._frames.repeat(len(x_t) // len(self._frames), 1, 1, 1, 1)
-        times = timestep[:, None].expand(-1, x_t.shape[2])
-        times = torch.cat([times.new_full((len(x_t), self._length), self._timestep), times], dim=1)
-        return self._network.predict(torch.cat([given, x_t], dim=2), times, condition)[:, :, self._length :]
+        at_both = self._given.modulations(self._timestep, condition), self._new.modulations(float(timestep[0]), condition)
+        modulations = along_time(at_both, self._places)
+        return self._model.denoise(torch.cat([given, x_t], dim=2), modulations)[:, :, self._length :]

@@ -9,13 +9,10 @@ from torch import Tensor
 
 from model_core.diffusion.condition import Condition
 from model_core.transformer.dit import DiT
-from model_core.transformer.modulations import ModulationTable
+from model_core.transformer.modulations import Modulations, ModulationTable
 
 MAX_ROWS = 128
-"""Timesteps, of each frame where frames have their own, times samples in one table.
-
-Enough to read the weights seldom, few enough for memory (0.1 GB for DiT-XL).
-"""
+"""Timesteps times samples in one table: enough to read the weights seldom, few enough for memory (0.1 GB for DiT-XL)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,22 +30,20 @@ class TabledNetwork:
 
     Args:
         model: The transformer.
-        timesteps: All that it will be asked at, in about that order, each a number or a row of one a latent frame; at others it
-            answers without a table.
+        timesteps: All that it will be asked at, in about that order; at others it answers without a table.
     """
 
-    def __init__(self, model: DiT, timesteps: Sequence[float] | Sequence[Sequence[float]]) -> None:
+    def __init__(self, model: DiT, timesteps: Sequence[float]) -> None:
         self._model = model
         device = next(model.parameters()).device
         self._timesteps = torch.tensor(timesteps, dtype=torch.float32, device=device)
-        self._places = {_key(timestep): place for place, timestep in enumerate(self._timesteps)}
-        self._rows_each = self._timesteps[:1].numel()
+        self._places = {timestep: place for place, timestep in enumerate(self._timesteps.tolist())}
         self._part: _Part | None = None
 
     def predict(
         self,
         x_t: Float[Tensor, "batch channels frames height width"],
-        timestep: Float[Tensor, "batch *frames"],
+        timestep: Float[Tensor, "batch"],
         condition: Condition,
     ) -> Float[Tensor, "batch out frames height width"]:
         """Returns the network's output.
@@ -58,16 +53,21 @@ class TabledNetwork:
             timestep: The same for every sample.
             condition: One condition a sample; tables are kept from call to call with the same object.
         """
-        place = self._places.get(_key(timestep[0]))
-        if place is None:
+        if float(timestep[0]) not in self._places:
             return self._model.predict(x_t, timestep, condition)
-        size = max(1, MAX_ROWS // (len(condition) * self._rows_each))
+        return self._model.denoise(x_t, self.modulations(float(timestep[0]), condition))
+
+    def modulations(self, timestep: float, condition: Condition) -> Modulations:
+        """Returns the modulations of a batch at one of the timesteps.
+
+        Args:
+            timestep: One of those that the tables are of.
+            condition: One condition a sample, as `predict` takes it.
+        """
+        place = self._places[timestep]
+        size = max(1, MAX_ROWS // len(condition))
         number = place // size
         if self._part is None or self._part.condition is not condition or self._part.number != number:
             timesteps = self._timesteps[number * size : (number + 1) * size]
             self._part = _Part(condition=condition, number=number, table=self._model.modulation_table(timesteps, condition))
-        return self._model.denoise(x_t, self._part.table.at(place % size))
-
-
-def _key(timestep: Float[Tensor, "*frames"]) -> tuple[float, ...]:
-    return tuple(timestep.reshape(-1).tolist())
+        return self._part.table.at(place % size)

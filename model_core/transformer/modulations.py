@@ -4,8 +4,10 @@ Shape legend: s samples, t places in time (frames over the patch's) where each h
 that modulate a block, m caption tokens, h heads.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -54,6 +56,24 @@ class Modulations:
             keys_values=tuple(memory[indices] for memory in self.text.keys_values), mask=self.text.mask[indices]
         )
         return Modulations(blocks=tuple(block[indices] for block in self.blocks), final=self.final[indices], text=text)
+
+
+def along_time(parts: Sequence[Modulations], lengths: Sequence[int]) -> Modulations:
+    """Returns modulations one a place in time: the first part's for so many places, then the next one's.
+
+    Args:
+        parts: Of the same samples under the same condition, each at one timestep a sample.
+        lengths: Places of each.
+    """
+
+    def laid(vectors: Sequence[Tensor]) -> Tensor:
+        return torch.cat([one.unsqueeze(1).expand(-1, n, -1) for one, n in zip(vectors, lengths, strict=True)], dim=1)
+
+    return Modulations(
+        blocks=tuple(map(laid, zip(*(part.blocks for part in parts), strict=True))),
+        final=laid([part.final for part in parts]),
+        text=parts[0].text,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

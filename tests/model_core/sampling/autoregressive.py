@@ -44,12 +44,11 @@ class OptimalNetwork(DiT):
         self.asked: list[torch.Tensor] = []  # the times of each call's first clip
 
     def modulation_table(self, timesteps, condition):
-        rows = timesteps.view(len(timesteps), 1, -1, 1).expand(-1, len(condition), -1, -1).flatten(0, 1)  # [steps b, f or 1, 1]
+        rows = timesteps.view(-1, 1, 1).expand(-1, len(condition), -1).flatten(0, 1)  # [steps b, 1]
         return ModulationTable(num_samples=len(condition), modulations=Modulations(blocks=(), final=rows))
 
     def denoise(self, x_t, modulations):
-        t = modulations.final[0, :, 0].to(torch.float64) / 1000
-        t = t.expand(x_t.shape[2])
+        t = modulations.final[0].reshape(-1).to(torch.float64).expand(x_t.shape[2]) / 1000
         self.asked.append(t)
         signal, sigma = torch.diag(1 - t), torch.diag(t)
         prior = covariance(len(t))

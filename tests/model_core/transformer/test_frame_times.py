@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from model_core.errors import BadDataError
+from model_core.transformer.modulations import along_time
 from model_core.transformer.packing import denoise_packed
 from tests.model_core.transformer.networks import OPTIONS, awake, condition, config, latents
 
@@ -53,6 +54,14 @@ def test_a_table_holds_the_modulations_of_frames():
     for place, row in enumerate(rows):
         expected = model.predict(x_t, row.expand(3, 4).contiguous(), asked)
         torch.testing.assert_close(model.denoise(x_t, table.at(place)), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_modulations_laid_along_time_are_those_of_frames():
+    model, x_t, asked = awake(config(patch_size=JOINED, **OPTIONS["cross"])), latents(3, 6), condition(3)
+    arguments = (asked.labels, asked.text, asked.text_mask, asked.text_states, asked.text_states_mask)
+    parts = [model.modulations(torch.full((3,), time), *arguments) for time in (20.0, 800.0)]
+    expected = model.predict(x_t, torch.tensor([20.0, 20.0, 800.0, 800.0, 800.0, 800.0]).expand(3, 6).contiguous(), asked)
+    torch.testing.assert_close(model.denoise(x_t, along_time(parts, [1, 2])), expected, atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
