@@ -24,7 +24,7 @@ from infra.source_digest import lock_digest, source_digest
 from infra.source_revision import source_revision
 from model_core.device import DeviceName
 from model_core.sampling.names import SamplerName
-from pipelines.memorisation import MemorisationCheck, evaluation_of, record_check
+from pipelines.memorisation import MemorisationCheck, evaluation_of, record_check, require_checked
 from pipelines.publishing import GeneratedFile, Publication, publish, record_files
 from pipelines.recorded import OnView, recorded_run, shown
 
@@ -149,6 +149,7 @@ def generate(home: Home, request: GenerateRequest, *, actor: str, on_view: OnVie
                 media = run_step(run, STEP, config, {"package": package, "request": folder, **evaluation})["media"]
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+        require_checked(media.path, admission)
         made = publish(
             home,
             version,

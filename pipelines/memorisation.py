@@ -65,6 +65,15 @@ def evaluation_of(home: Home, package: ModelPackage, admission: Admission) -> di
     return {"evaluation": folder}
 
 
+def require_checked(media: Path, admission: Admission) -> None:
+    """Checks that the samples were held against the training items, where the policy asks for that; before they are handed out.
+
+    Raises:
+        GuardrailError: They were not.
+    """
+    admission.require_check(unchecked=str(json.loads((media / FILE_NAME).read_text(encoding="utf-8"))["reason"]))
+
+
 def record_check(
     uow: "UnitOfWork",
     run: "RunContext",

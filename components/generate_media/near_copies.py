@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
 FILE_NAME: Final = "memorisation.json"
 State = Literal["checked", "unchecked", "off"]
+MIN_HOLDOUT = 30
+"""Of so few held-back items the lowest is undercut by one honest sample in thirty, and by more where there are fewer."""
 NO_EVALUATION: Final = "the evaluation that the package names is not in this home"
 NO_INDEX: Final = "the evaluation that the package names has no index of training items"
+TOO_FEW_HELD_BACK: Final = "too few items were held back from training to say how near is too near"
 NO_EXTRACTOR: Final = "the feature extractor is not installed"
 
 
@@ -128,6 +131,8 @@ def open_checker(evaluation: Path | None, mode: MemorisationMode, *, device: Dev
     if not path.is_file():
         return Checker(mode=mode, state="unchecked", reason=NO_INDEX)
     index = TrainingIndex.load(path)
+    if len(index.holdout) < MIN_HOLDOUT:
+        return Checker(mode=mode, state="unchecked", reason=TOO_FEW_HELD_BACK)
     try:
         extractor = open_extractor((ports.cache or ports.scratch) / "weights", input_size=index.input_size)
     except ImportError:

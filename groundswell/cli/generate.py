@@ -177,7 +177,7 @@ def command(
         _print_outcome(outcome, program=invocation.program)
     check = outcome.memorisation
     if check.withheld:
-        noun = "sample" if len(check.withheld) == 1 else "samples"
+        noun = "sample" if num_images == 1 else "samples"
         problem = Problem(
             diagnosis=f"{len(check.withheld):,} of {num_images:,} {noun} withheld by the guardrails (memorisation): "
             "too near an item that the model was trained on",

@@ -11,7 +11,16 @@ import pytest
 
 from components.evaluate.looks import looked_at
 from components.generate_media.files import write_media
-from components.generate_media.near_copies import FILE_NAME, NO_EVALUATION, NO_EXTRACTOR, NO_INDEX, NearCopies, open_checker
+from components.generate_media.near_copies import (
+    FILE_NAME,
+    MIN_HOLDOUT,
+    NO_EVALUATION,
+    NO_EXTRACTOR,
+    NO_INDEX,
+    TOO_FEW_HELD_BACK,
+    NearCopies,
+    open_checker,
+)
 from components.ports import Ports
 from model_core.errors import BadModelError
 from model_core.evaluation.features import FeatureExtractor, convert_weights
@@ -47,8 +56,10 @@ def ports(cache: Path, tmp_path: Path) -> Ports:
     return Ports(tracking=silent, progress=silent, metrics=silent, scratch=tmp_path, cache=cache)
 
 
-def evaluation(folder: Path, cache: Path, num_frames: int, *, extractor: str | None = None) -> Path:
-    """An evaluation's folder with the index of ten training and six holdout items."""
+def evaluation(
+    folder: Path, cache: Path, num_frames: int, *, extractor: str | None = None, num_holdout: int = MIN_HOLDOUT
+) -> Path:
+    """An evaluation's folder with the index of ten training items."""
     network = FeatureExtractor(next((cache / "weights").iterdir()), input_size=INPUT_SIZE)
 
     def items(seed: int, number: int) -> Items:
@@ -58,7 +69,7 @@ def evaluation(folder: Path, cache: Path, num_frames: int, *, extractor: str | N
 
     index = TrainingIndex.build(
         items(0, 10),
-        items(1, 6),
+        items(1, num_holdout),
         sha256=SHA256,
         extractor=extractor or network.digest,
         input_size=INPUT_SIZE,
@@ -85,7 +96,8 @@ def test_a_repeated_item_is_found_whether_picture_or_clip(tmp_path: Path, cache:
 def test_why_nothing_was_checked_is_told(tmp_path: Path, cache: Path, ports: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
     samples = clips(1, 1, 0)
     (tmp_path / "old").mkdir()
-    for folder, reason in ((None, NO_EVALUATION), (tmp_path / "old", NO_INDEX)):
+    few = evaluation(tmp_path / "few", cache, 1, num_holdout=MIN_HOLDOUT - 1)
+    for folder, reason in ((None, NO_EVALUATION), (tmp_path / "old", NO_INDEX), (few, TOO_FEW_HELD_BACK)):
         found = _check(samples, folder, "withhold", device="cpu", ports=ports)
         assert (found.state, found.reason, found.kept(1)) == ("unchecked", reason, [0])
     made = evaluation(tmp_path / "evaluation", cache, 1)

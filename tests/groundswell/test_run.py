@@ -164,7 +164,7 @@ def test_a_withheld_sample_is_told_and_the_exit_code_says_refused(
     arguments = ("--home", home.path, "generate", "m/1", "--label", "a", "-n", 1 + handed_out, "--out", "x")
     shown = cli(*arguments)
     assert shown.exit_code == 5
-    assert f"1 of {1 + handed_out} sample withheld" in shown.stderr
+    assert f"1 of {1 + handed_out} sample{'s' * handed_out} withheld" in shown.stderr
     document = cli(*arguments, "--json").document
     assert document["memorisation"]["near_copies"] == [near]
     assert len(document["files"]) == handed_out

@@ -1,6 +1,7 @@
 """Samples that repeat a training item: withheld or flagged, on record, and nothing of them kept."""
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from governance.guardrails.judging import GuardrailError
 from governance.guardrails.policy import parse_guardrails
 from governance.ledger import LedgerEntry
 from infra.artifact_folders import find_artifact
@@ -45,7 +47,8 @@ def dataset(home: Home) -> Dataset:
 
 @pytest.fixture
 def draws(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> Draw:
-    """Makes the model draw items of the data, by split, in the place of what it would have drawn."""
+    """Makes the model draw items of the data, by split, in the place of what it would have drawn; its holdout counts as large."""
+    monkeypatch.setattr("components.generate_media.near_copies.MIN_HOLDOUT", 2)
 
     def plan(splits: Sequence[str]) -> None:
         taken = {split: iter(dataset.rows(split)) for split in set(splits)}
@@ -147,10 +150,22 @@ def test_without_the_evaluation_samples_are_handed_out_and_the_record_says_unche
     assert "not in this home" in entry.details["reason"]
     set_policy(home, unchecked="refuse")
     before = len(entries(home, "generation.refused"))
-    with pytest.raises(Exception, match="cannot be held against training items"):
+    with pytest.raises(GuardrailError, match="cannot be held against training items"):
         ask(home, trained, tmp_path / "refused", num_images=1)
     assert len(entries(home, "generation.refused")) == before + 1
     assert not (tmp_path / "refused").exists()
+
+
+def test_samples_that_the_step_could_not_check_are_not_handed_out_where_the_policy_refuses_them(
+    home: Home, trained: Trained, draws: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draws(["holdout"])
+    set_policy(home, unchecked="refuse")
+    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
+    with pytest.raises(GuardrailError, match="extractor is not installed"):
+        ask(home, trained, tmp_path / "out", num_images=1)
+    assert len(entries(home, "generation.refused")) == 1
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_index_that_was_changed_is_not_used(home: Home, trained: Trained, tmp_path: Path) -> None:
