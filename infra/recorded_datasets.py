@@ -67,9 +67,20 @@ def look_into(dataset: RecordedDataset, *, datasets: Path, given: Path | None = 
         datasets: The home's folder of datasets.
         given: Where it may lie, too.
     """
-    places = _places(dataset.location, datasets, given)
-    found = next((folder for folder in places if _is(folder, dataset.digest)), None)
+    found = find_folder(dataset, datasets=datasets, given=given)
     return replace(dataset, splits=item_splits(found) if found else None)
+
+
+def find_folder(dataset: RecordedDataset, *, datasets: Path, given: Path | None = None) -> Path | None:
+    """Returns where a recorded dataset lies, its digest verified; None where it is gone or was changed.
+
+    Args:
+        dataset: The dataset.
+        datasets: The home's folder of datasets.
+        given: Where it may lie, too.
+    """
+    places = _places(dataset.location, datasets, given)
+    return next((folder for folder in places if _is(folder, dataset.digest)), None)
 
 
 def item_splits(folder: Path) -> dict[str, str]:

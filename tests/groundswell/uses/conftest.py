@@ -45,7 +45,7 @@ def clip_home(home_template: Path, tiny_codec: Path, tmp_path_factory: pytest.Te
         *("encode_latents.caption_tokens=true", "train_dit.text_conditioning=cross_attention"),
         *("train_dit.num_steps=4", "train_dit.batch_size=4", "train_dit.patch_size=[2, 2, 2]", "train_dit.warmup_steps=1"),
         *("train_dit.hidden_size=16", "train_dit.depth=1", "train_dit.num_heads=2", "train_dit.sampling_num_steps=2"),
-        *("evaluate.num_samples=4", "evaluate.feature_size=32", "evaluate.num_resamples=20"),
+        *("evaluate.num_samples=8", "evaluate.feature_size=32", "evaluate.num_resamples=100"),
         "register_model.name=guide-clips",
     ]
     called = run_training(home, settings)
