@@ -118,7 +118,7 @@ def _make(home: Home, template: GenerateRequest, row: Row, *, actor: str) -> Res
         prompt=row.prompt,
         label=row.label,
         num_images=1,
-        seed=template.seed + row.line if row.seed is None else row.seed,
+        seed=_seed(template, row),
         num_frames=template.num_frames if row.frames is None else row.frames,
         out=template.out / row.request_id,
     )
@@ -147,8 +147,19 @@ def _asked(template: GenerateRequest, row: Row) -> str:
     """Returns a digest of all that decides what a row becomes, to tell whether the journal's line is about the same."""
     from governance.canonical import canonical_digest
 
-    facts: Mapping[str, Any] = {**asdict(template), **asdict(row), "out": "", "options": dict(template.options)}
+    facts: Mapping[str, Any] = {
+        **asdict(template),
+        **asdict(row),
+        "seed": _seed(template, row),
+        "line": 0,  # a row with a seed of its own is the same wherever it stands
+        "out": "",
+        "options": dict(template.options),
+    }
     return canonical_digest(facts, floats=True)
+
+
+def _seed(template: GenerateRequest, row: Row) -> int:
+    return template.seed + row.line if row.seed is None else row.seed
 
 
 def _known(out: Path, asked: Mapping[str, str]) -> dict[str, Result]:
