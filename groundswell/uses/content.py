@@ -35,14 +35,15 @@ def command(invocation: Invocation, model: str, catalogue: Path, template: str, 
     each night: where one fails, the exit code is 5; 3 and 5 stand also for rows that cannot be made or are refused.
     """
     from groundswell.uses.making import How, is_verified, make
+    from infra.model_versions import find_version
 
     rows = [
         {"request_id": row["sku"], "prompt": prompt_of(template, row), "seed": seed_of(row["sku"])}
         for row in read_table(catalogue, _COLUMNS)
     ]
     home = invocation.open_home()
-    before = _runs(out)
-    made = make(home, rows, How(model=model), out, actor=invocation.actor(home))
+    before, version = _runs(out), find_version(home.database, model)
+    made = make(home, rows, How(model=f"{version.name}/{version.version}"), out, actor=invocation.actor(home))
     num_reused = sum(bool(one.run_id) and one.run_id == before.get(one.request_id) for one in made.results)
     figure = share("files that verify", [is_verified(home, path) for path in made.files.values()])
     facts = [

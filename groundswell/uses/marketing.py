@@ -27,6 +27,7 @@ _MAPPING = ("customer_id", "request_id")
 _CONSENTED = "yes"
 _LEAST_ID = 4
 _CHUNK = 1 << 20
+_REQUEST = re.compile(r"[0-9a-f]{16}")
 _EXAMPLE = "python -m groundswell.uses.marketing m/1 customers.csv --offers offers.csv --mapping private/mapping.csv"
 
 
@@ -68,7 +69,7 @@ def command(
     people = _people(customers)
     if any(mapping.resolve().is_relative_to(folder.resolve()) for folder in (home.path, out)):
         raise CommandError(f"{mapping} lies in the home or in {out}", hint="keep the mapping where only you can read it")
-    known = {row["customer_id"]: row["request_id"] for row in read_table(mapping, _MAPPING)} if mapping.is_file() else {}
+    known = _known(mapping)
     if erase is not None:
         return _erase(invocation, erase, known, mapping, out)
     from groundswell.uses.making import How, is_verified, make
@@ -174,6 +175,14 @@ def _ceiling(name: str, value: int, num: int) -> Figure:
 
 def _folders(out: Path) -> set[str]:
     return {path.name for path in out.iterdir() if path.is_dir()}
+
+
+def _known(mapping: Path) -> dict[str, str]:
+    """Returns which request is whose, as an earlier call wrote it down."""
+    known = {row["customer_id"]: row["request_id"] for row in read_table(mapping, _MAPPING)} if mapping.is_file() else {}
+    if not all(_REQUEST.fullmatch(request) for request in known.values()):  # folders are removed by these names
+        raise CommandError(f"{mapping} holds a request_id that was not made here", hint="restore the file, or begin a new one")
+    return known
 
 
 def _people(path: Path) -> list[Row]:

@@ -3,6 +3,7 @@
 import csv
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ from governance.digest import sha256_file
 from infra.home import Home
 from infra.ledger import iter_entries
 from infra.settings import Settings
+from pipelines.batch import _asked
+from pipelines.generation import GenerateRequest
+from pipelines.request_table import Row
 from tests.pipelines.calling import call, start
 from tests.pipelines.conftest import Trained
 
@@ -75,6 +79,16 @@ def test_a_table_is_made_and_made_again_only_where_something_is_missing(
     assert after["r-1"] == made["r-1"]
     assert after["r-2"]["run_id"] != made["r-2"]["run_id"]
     assert sha256_file(out / after["r-2"]["file"]) == after["r-2"]["sha256"]
+
+
+def test_what_is_asked_hangs_on_the_seed_and_not_on_the_line_of_a_row_with_its_own(tmp_path: Path) -> None:
+    template = GenerateRequest(model="m/1", out=tmp_path)
+    own, none = (
+        Row(line=1, request_id="r", prompt="a cat", label=None, segment="", seed=seed, frames=None) for seed in (7, None)
+    )
+    assert _asked(template, own) == _asked(template, replace(own, line=2)) == _asked(replace(template, seed=5), own)
+    assert _asked(template, none) != _asked(template, replace(none, line=2))
+    assert _asked(template, none) != _asked(replace(template, seed=5), none)
 
 
 def test_an_interrupted_table_goes_on_where_it_was(home: Path, trained: Trained, tmp_path: Path) -> None:

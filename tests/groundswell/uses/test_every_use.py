@@ -9,10 +9,15 @@ from typing import Any
 
 import pytest
 
+from governance.errors import BadRecordError, IntegrityError
 from groundswell.uses.education import embedded_clips
 from groundswell.uses.marketing import find_bytes
+from infra.home import Home
+from infra.settings import Settings
+from pipelines.poster import make_poster
 from tests.groundswell.uses.conftest import GUIDES, Use
 from tests.groundswell.uses.interactions import LEVELS
+from tests.pipelines.calling import call_here, flip_byte
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 MODEL = "guide-clips/1"
@@ -132,6 +137,16 @@ def test_one_idea_in_three_media_is_one_family(use: Use, clip_home: Path, tmp_pa
     assert found["largest distance within an idea (bits of 64)"]["num"] == 6
     kinds = sorted(Path(row["file"]).suffix for row in rows_of(tmp_path / "out" / "media.csv"))
     assert kinds == [".mp4", ".mp4", ".png", ".png", ".webp", ".webp"]
+    (poster, *_) = sorted((tmp_path / "out" / "poster" / "one").glob("*-poster.png"))
+    traced = call_here(clip_home, "lineage", poster, "--format", "json", "-o", tmp_path / "lineage.json")
+    assert traced.exit_code == 0, traced.stderr
+    assert "moving-openmoji" in (tmp_path / "lineage.json").read_text()  # through the loop to the data
+    home = Home.open(Settings.load(clip_home))
+    flip_byte(changed := Path(shutil.copy(next((tmp_path / "out" / "loop" / "one").glob("*.webp")), tmp_path)))
+    with pytest.raises((IntegrityError, BadRecordError)):
+        make_poster(home, changed, tmp_path / "posters", actor="system")
+    assert not (tmp_path / "posters").exists()
+    home.database.close()
 
 
 def test_everyday_sentences_are_made_timed_and_judged(use: Use, clip_home: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from groundswell.uses.marketing import find_bytes, one_each, requests_of
+from infra.home import Home
 from tests.groundswell.uses.conftest import GUIDES, Use
 
 OFFERS = [
@@ -52,6 +53,16 @@ def test_each_has_one_file_of_their_segment(tmp_path: Path) -> None:
     (tmp_path / "x" / "second.mp4").touch()
     assert one_each(wanted, ids, files, {"x", "y"}, segments) == [False] * 4
     assert one_each({"C-1": customer(), "C-2": customer()}, {"C-1": "z", "C-2": "z"}, files, {"z"}, segments) == [False] * 2
+
+
+def test_a_mapping_that_was_meddled_with_removes_nothing(use: Use, home: Home, tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "mapping.csv").write_text("customer_id,request_id\nC-100008,../precious\n")
+    folder = GUIDES / "marketing"
+    arguments = ["--home", home.path, "m/1", folder / "customers.csv", "--offers", folder / "offers.csv"]
+    called = use("marketing", *arguments, "--mapping", tmp_path / "mapping.csv", "--out", tmp_path / "out", "--erase", "C-100008")
+    assert (called.exit_code, "was not made here" in called.stderr) == (3, True)
+    assert (tmp_path / "precious").is_dir()
 
 
 def test_the_mapping_is_kept_apart(use: Use, clip_home: Path, tmp_path: Path) -> None:
