@@ -47,8 +47,9 @@ def register_model(home: Home, folder: Path, *, size: int, num_frames: int = 1, 
     package = folder / "package"
     package.mkdir()
     build_package(package, make_sources(inputs), name=NAME)
-    signed = sign_package(package, home.package_signing_key)
-    registry: Any = SimpleNamespace(_db=home.database, _actor="system", _run_id=None)
+    key = home.package_signing_key
+    signed = sign_package(package, key)
+    registry: Any = SimpleNamespace(_db=home.database, _actor="system", _run_id=None, _private_key_pem=key)
     stored: Any = SimpleNamespace(version=version, location=str(package), model_id=None)
     MlflowRegistry._record(registry, stored, name=NAME, root_digest=signed.root_digest, metrics={}, inputs={})
     sign_checkpoint(home.database, home.keys)
