@@ -10,7 +10,6 @@ import argparse
 import json
 import subprocess
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from PIL import Image
 
 from benchmarks.command import machine, markdown_table, positive, read_json, run_command, write_json
 from benchmarks.long_video_model import (
+    COLOURS,
     FPS,
     FRAMES,
     GRAPHICS,
@@ -34,6 +34,7 @@ from benchmarks.long_video_model import (
     training,
 )
 from model_core.conditioning.text import MiniLMEncoder
+from model_core.data.importers.moving_openmoji import BACKGROUNDS
 from model_core.data.latents import LatentDataset
 from model_core.evaluation.drift import Drift, measure_drift, write_drift_plot
 from model_core.evaluation.features import FeatureExtractor, open_extractor
@@ -56,6 +57,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks.long_video", description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder for latents, checkpoints, weights and clips")
     parser.add_argument("--steps", type=positive, default=800, help="steps of training")
+    parser.add_argument("--patch-side", type=positive, default=4, help="latent positions a patch along height and width")
     parser.add_argument("--frame-times", choices=["context", "independent"], default="context")
     parser.add_argument("--frames", type=positive, default=480, help="length of the clips that are judged")
     parser.add_argument("--context-times", default="0,0.02", help="noise on context, with commas, each judged for itself")
@@ -76,7 +78,7 @@ def main(arguments: list[str]) -> int:
         document = read_json(options.results) if options.results.is_file() else {}
         document["machine"] = machine()
         if options.part != "speed":
-            document["drift"] = _drift(options)
+            document["drift"] = _drift(options, document.get("drift", {}))
             write_json(options.results, document)
         if options.part != "drift":
             lengths = [int(length) for length in options.lengths.split(",")]
@@ -89,38 +91,40 @@ def main(arguments: list[str]) -> int:
 
 def _trained(options: argparse.Namespace, latents: LatentDataset) -> tuple[DiT, float]:
     """Returns the trained network, and the loss of its last steps."""
-    config = training(options.steps, options.frame_times)
-    scratch = options.work / f"training-{options.frame_times}-{options.steps}"
+    config, network_config = training(options.steps, options.frame_times), architecture(latents.config, options.patch_side)
+    scratch = options.work / f"training-{options.frame_times}-{options.patch_side}-{options.steps}"
     scratch.mkdir(exist_ok=True)
 
     def tell(progress: Any) -> None:
         if progress.step % 50 == 0:
             print(f"step {progress.step}: loss {progress.loss:.3f}, {progress.seconds_left:.0f} s left", file=sys.stderr)
 
-    result = train(config, architecture(latents.config), latents, scratch=scratch, on_step=tell)
-    network = DiT(architecture(latents.config)).requires_grad_(False).eval()
+    result = train(config, network_config, latents, scratch=scratch, on_step=tell)
+    network = DiT(network_config).requires_grad_(False).eval()
     network.load_state_dict(result.weights)
     return network, float(np.mean(result.losses[-50:]))
 
 
-def _drift(options: argparse.Namespace) -> dict[str, Any]:
+def _drift(options: argparse.Namespace, before: dict[str, Any]) -> dict[str, Any]:
+    """Returns how clips drift; curves of an earlier call stay where they are of the same model and length."""
     encoder, codec = MiniLMEncoder(), open_codec()
     latents = prepare_latents(options.work / "latents", encoder, codec)
     network, loss = _trained(options, latents)
     extractor = open_extractor(options.work, input_size=_FEATURE_SIZE)
     judged = _Judge(extractor)
-    config = model_config(latents.config, training(options.steps, options.frame_times))
+    config = model_config(latents.config, network.config, training(options.steps, options.frame_times))
     plan = plan_windows(config, options.frames)
     asked = [(place, caption) for motion in MOTIONS for place, caption in enumerate(captions_of(GRAPHICS, motion))]
     text = encoder.encode([caption for _, caption in asked])
-    found: dict[str, Drift] = {}
-    clips_s = []
+    of = {name: getattr(options, name) for name in ("steps", "patch_side", "frame_times", "frames")} | {"clips": len(asked)}
+    same = all(before.get(key) == of[key] for key in of)
+    found = {name: _read(curve) for name, curve in before["curves"].items()} if same else {}
+    backgrounds: dict[str, list[float]] = before["backgrounds"] if same else {}
     for context_time in map(float, options.context_times.split(",")):
         features = []
-        strips = []
+        shown = []
         for number, (label, _) in enumerate(asked):
             looks = _Looks(extractor)
-            began = time.perf_counter()
             generate_long_clip(
                 network,
                 config,
@@ -132,24 +136,47 @@ def _drift(options: argparse.Namespace) -> dict[str, Any]:
                 text=text[number : number + 1],
                 context_time=context_time,
             )
-            clips_s.append(time.perf_counter() - began)
             features.append(looks.by_second(plan.num_frames))
-            strips.append(np.concatenate(looks.shown, axis=1))
+            shown.append(np.stack(looks.shown))
             print(f"context at {context_time}: clip {number + 1} of {len(asked)}", file=sys.stderr)
         labels = np.array([label for label, _ in asked])
         found[f"context noised to {context_time:g}"] = judged.drift(np.stack(features), labels)
-        Image.fromarray(np.concatenate(strips)).save(options.results.with_name(f"long-video-{context_time:g}.png"))
+        backgrounds[f"{context_time:g}"] = background_accuracy(np.stack(shown), [COLOURS[label] for label in labels])
+        strips = np.concatenate([np.concatenate(list(frames), axis=1) for frames in shown])
+        Image.fromarray(strips).save(options.work / f"clips-{context_time:g}.png")
     title = f"{len(asked)} clips of {plan.num_frames} frames, {options.steps} steps of training"
     write_drift_plot(found, options.results.with_suffix(".png"), title=title)
-    return {
-        "steps": options.steps,
-        "frame_times": options.frame_times,
-        "loss": loss,
-        "frames": plan.num_frames,
-        "context_frames": plan.context,
-        "clips": len(asked),
-        "curves": {name: asdict(drift) | {"accuracy_kept": drift.accuracy_kept} for name, drift in found.items()},
-    }
+    curves = {name: asdict(drift) | {"accuracy_kept": drift.accuracy_kept} for name, drift in found.items()}
+    return {**of, "loss": loss, "context_frames": plan.context, "backgrounds": backgrounds, "curves": _rounded(curves)}
+
+
+def background_accuracy(frames: np.ndarray, asked: list[str]) -> list[float]:
+    """Returns which share of clips shows the background asked for, frame by frame: most of a frame is background.
+
+    Args:
+        frames: Frames of clips, uint8 [clips frames height width 3].
+        asked: The background of each clip.
+    """
+    palette = np.array(list(BACKGROUNDS.values()), dtype=np.float64)
+    colours = np.median(frames, axis=(2, 3))  # [clips frames 3]
+    nearest = np.square(colours[:, :, None] - palette).sum(axis=-1).argmin(axis=-1)
+    wanted = np.array([list(BACKGROUNDS).index(name) for name in asked])
+    return [float(share) for share in (nearest == wanted[:, None]).mean(axis=0)]
+
+
+def _rounded(values: Any) -> Any:
+    """Returns plain values with numbers to four significant digits."""
+    if isinstance(values, dict):
+        return {name: _rounded(value) for name, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_rounded(value) for value in values]
+    return float(f"{values:.4g}") if isinstance(values, float) else values
+
+
+def _read(curve: dict[str, Any]) -> Drift:
+    """Returns figures as they were before they were written."""
+    intervals = {name: tuple(Interval(**one) for one in curve[name]) for name in ("to_first", "to_real")}
+    return Drift(**intervals, accuracy=tuple(curve["accuracy"]), accuracy_real=curve["accuracy_real"])
 
 
 class _Looks:

@@ -37,6 +37,8 @@ from model_core.transformer.model_config import Conditioning, ModelConfig, Sampl
 CODEC = Path(__file__).parents[1] / "infra" / "codecs" / "openmoji-f4c8" / "codec"
 GRAPHICS = ("banana", "frog", "penguin", "pizza", "red apple", "tropical fish")
 MOTIONS = ("circling", "standing still")
+COLOURS = ("blue", "white", "yellow", "green", "grey", "red")
+"""Backgrounds of the clips that are made, one a graphic."""
 SIZE, FRAMES, FPS = 32, 16, 8.0
 _CATEGORIES = ("animals", "food")
 _TAKES, _HELD_OUT_TAKES = 40, 4
@@ -116,11 +118,11 @@ def _encoded(found: Scenes, codec: Codec) -> Iterator[Tensor]:
             yield codec.encode(clips_to_unit_range(torch.from_numpy(clips)))
 
 
-def architecture(latents: LatentsConfig) -> TransformerConfig:
-    """Returns the network: small enough for two cores, with the parts of the video default."""
+def architecture(latents: LatentsConfig, patch_side: int) -> TransformerConfig:
+    """Returns the network: small enough for two cores, with parts of the video default; patches have this height and width."""
     return TransformerConfig(
         in_channels=latents.latent_shape[0],
-        patch_size=(2, 4, 4),
+        patch_size=(2, patch_side, patch_side),
         hidden_size=192,
         depth=4,
         num_heads=4,
@@ -147,11 +149,11 @@ def training(num_steps: int, frame_times: FrameTimesName) -> TrainingConfig:
     )
 
 
-def model_config(latents: LatentsConfig, trained: TrainingConfig) -> ModelConfig:
+def model_config(latents: LatentsConfig, network: TransformerConfig, trained: TrainingConfig) -> ModelConfig:
     """Returns what the sampler has to know of the model."""
     encoder = latents.text_encoder
     return ModelConfig(
-        architecture=architecture(latents).to_dict(),
+        architecture=network.to_dict(),
         objective=trained.objective,
         conditioning=Conditioning(
             labels=list(latents.labels),
@@ -174,9 +176,8 @@ def open_codec() -> Codec:
 
 def captions_of(graphics: Sequence[str], motion: str) -> list[str]:
     """Returns a caption of each graphic in a motion, as the importer writes them."""
-    colours = ("blue", "white", "yellow", "green", "grey", "red")
     pace = "" if motion == "standing still" else " slowly"
     return [
         f"{'an' if name[0] in 'aeiou' else 'a'} {name} {motion}{pace} on a {colour} background"
-        for name, colour in zip(graphics, colours, strict=False)
+        for name, colour in zip(graphics, COLOURS, strict=False)
     ]

@@ -77,7 +77,7 @@ class AdaLNZeroBlock(nn.Module):
             text_mask: False at caption tokens that are not there.
             skipped: Tokens of the block's mirror image, for a block with a long skip.
         """
-        vectors = layout.per_token(modulation).chunk(self.num_vectors, dim=-1)  # each [b 1 d], [b n d] or [1 n d]
+        vectors = layout.per_token(modulation).chunk(self.num_vectors, dim=-1)  # each [b 1 d], [b t 1 d] or [1 n d]
         if self.skip is not None:
             if skipped is None:
                 raise TypeError("a block with a long skip needs the tokens that skipped the middle")

@@ -72,13 +72,13 @@ class TokenLayout:
         """Reverses `split`."""
         return torch.cat([part.flatten(0, 1) for part in parts]).unsqueeze(0) if self.packed else parts[0]
 
-    def per_token(self, x: Float[Tensor, "s *t d"]) -> Float[Tensor, "b n d"]:
-        """Returns each token's row: its sample's, or where there is one for each of a sample's t places in time that place's.
+    def per_token(self, x: Float[Tensor, "s *t d"]) -> Float[Tensor, "..."]:
+        """Returns each token's row: its sample's, or where a sample has t of them along time, that of its place.
 
-        A batch's are [s 1 d], where broadcasting does the rest, or [s n d]; those of a packed sequence [1 tokens d].
+        A batch's are [s 1 d] or [s t 1 d], where broadcasting does the rest, those of a packed sequence [1 tokens d].
         """
         if not self.packed:
-            return x.unsqueeze(1) if x.ndim == 2 else x.repeat_interleave(self.runs[0].tokens_each // x.shape[1], dim=1)
+            return x.unsqueeze(-2)
         return torch.cat(
             [
                 rows.repeat_interleave(run.tokens_each, dim=0)

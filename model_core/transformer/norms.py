@@ -1,7 +1,7 @@
 """Normalisation of tokens and of attention heads, and its modulation by the condition.
 
-Shape legend: b batch, n tokens, d hidden size; a modulation is [b 1 d] for a batch, [b n d] for one with a
-timestep a frame, [1 n d] for a packed sequence.
+Shape legend: b batch, n tokens, d hidden size; a modulation is [b 1 d] for a batch, [b t 1 d] for one with
+timesteps of t places in time, [1 n d] for a packed sequence.
 """
 
 from typing import Final
@@ -38,11 +38,20 @@ class HeadNorm(nn.Module):
         return (functional.rms_norm(x.float(), self.weight.shape, eps=NORM_EPS) * self.weight).to(x.dtype)
 
 
-def modulate(x: Float[Tensor, "b n d"], shift: Float[Tensor, "b #n d"], scale: Float[Tensor, "b #n d"]) -> Float[Tensor, "b n d"]:
+def modulate(
+    x: Float[Tensor, "b n d"], shift: Float[Tensor, "b *places d"], scale: Float[Tensor, "b *places d"]
+) -> Float[Tensor, "b n d"]:
     """Returns ``x (1 + scale) + shift``."""
-    return torch.addcmul(shift, x, 1 + scale)
+    return torch.addcmul(shift, _by_place(x, shift), 1 + scale).view_as(x)
 
 
-def gated(x: Float[Tensor, "b n d"], gate: Float[Tensor, "b #n d"], change: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+def gated(
+    x: Float[Tensor, "b n d"], gate: Float[Tensor, "b *places d"], change: Float[Tensor, "b n d"]
+) -> Float[Tensor, "b n d"]:
     """Returns ``x + gate change``."""
-    return torch.addcmul(x, gate, change)
+    return torch.addcmul(_by_place(x, gate), gate, _by_place(change, gate)).view_as(x)
+
+
+def _by_place(x: Float[Tensor, "b n d"], modulation: Float[Tensor, "b *places d"]) -> Float[Tensor, "b ... d"]:
+    """Returns tokens as the modulation broadcasts to them: [b t n/t d] where it has t places in time."""
+    return x if modulation.ndim == 3 else x.reshape(len(x), modulation.shape[1], -1, x.shape[-1])

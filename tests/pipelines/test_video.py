@@ -33,6 +33,7 @@ def trained(home_template: Path, tiny_codec: Path, tmp_path_factory: pytest.Temp
         "train_dit.num_steps=4",
         "train_dit.batch_size=4",
         "train_dit.patch_size=[2, 2, 2]",
+        "train_dit.frame_times=context",
         "train_dit.hidden_size=16",
         "train_dit.depth=1",
         "train_dit.num_heads=2",
@@ -84,6 +85,19 @@ def test_a_clip_is_generated_and_leads_back_to_its_data(trained: tuple[Path, Cal
     assert "moving-openmoji" in json.dumps(json.loads((tmp_path / "lineage.json").read_text()))
 
 
+def test_a_clip_longer_than_the_models_own_is_generated_and_verified(trained: tuple[Path, Called], tmp_path: Path) -> None:
+    home, called = trained
+    model = called.document["model_version"]
+    made = call(home, "--json", "generate", model, "--prompt", PROMPT, "--seed", 3, "--frames", 43, "--out", tmp_path).document
+    path = Path(made["files"][0]["path"])
+    with av.open(str(path)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 43
+    with Image.open(made["grid"]) as strip:
+        assert strip.width == 11 * 16 + 4  # a frame a second
+    verified = call(home, "content", "verify", path)
+    assert verified.exit_code == 0, verified.stdout + verified.stderr
+
+
 @pytest.mark.parametrize("media_format", ["webp", "gif"])
 def test_animations_carry_credentials_too(trained: tuple[Path, Called], tmp_path: Path, media_format: str) -> None:
     home, called = trained
@@ -97,7 +111,7 @@ def test_animations_carry_credentials_too(trained: tuple[Path, Called], tmp_path
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [(("--format", "png"), "cannot be png"), (("--frames", 9), "clips of up to 8 frames, not of 9")],
+    [(("--format", "png"), "cannot be png"), (("--frames", 300, "--format", "gif"), "a clip of 300 frames cannot be gif")],
 )
 def test_what_the_model_cannot_make_is_one_line(trained: tuple[Path, Called], tmp_path: Path, options, words) -> None:
     home, called = trained
