@@ -53,19 +53,7 @@ def ensure_dataset(home: Home, data: DataParams, *, actor: str, run_id: str, pro
         return folder
     from model_core.data.importing import import_dataset
 
-    import_dataset(
-        data.source,
-        folder,
-        size=data.size,
-        categories=data.categories or None,
-        limit=data.limit,
-        frames=data.frames,
-        fps=data.fps,
-        graphics=data.graphics,
-        takes=data.takes,
-        withheld=withheld,
-        progress=progress.update,
-    )
+    import_dataset(data.source, folder, **data.import_options(), withheld=withheld, progress=progress.update)
     facts = record_dataset(home, folder, actor=actor, run_id=run_id)
     left_out = f", {facts[LEFT_OUT]:,} withdrawn left out" if facts.get(LEFT_OUT) else ""
     progress.end("completed", f"{facts['num_items']:,} items imported{left_out}")
@@ -144,17 +132,7 @@ def _source_state(data: DataParams) -> str:
     from model_core.data.importing import plan_import
     from model_core.data.rendering import plan_digest
 
-    plan = plan_import(
-        data.source,
-        size=data.size,
-        categories=data.categories or None,
-        limit=data.limit,
-        frames=data.frames,
-        fps=data.fps,
-        graphics=data.graphics,
-        takes=data.takes,
-    )
-    return plan_digest(plan)
+    return plan_digest(plan_import(data.source, **data.import_options()))
 
 
 def _require_unchanged(home: Home, folder: Path) -> None:

@@ -40,6 +40,18 @@ class DataParams(BaseModel):
     graphics: tuple[str, ...] | None = None
     takes: int | None = Field(default=None, ge=1)
 
+    def import_options(self) -> dict[str, Any]:
+        """Returns what the importer is asked for, by the names of `model_core.data.importing.import_dataset`."""
+        return {
+            "size": self.size,
+            "categories": self.categories or None,
+            "limit": self.limit,
+            "frames": self.frames,
+            "fps": self.fps,
+            "graphics": self.graphics,
+            "takes": self.takes,
+        }
+
 
 class PipelineParams(BaseModel):
     """What every pipeline takes beside its steps' configurations."""
