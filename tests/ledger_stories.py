@@ -1,6 +1,7 @@
 """Random but sound histories of a home's records, each written by the code that writes them in earnest."""
 
 import hashlib
+import json
 import random
 import tempfile
 import uuid
@@ -14,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 from sqlalchemy import insert, select
 
+from components.generate_media.near_copies import FILE_NAME
 from components.observers import Recorder, StepContext, StepResult
 from components.ports import StepReport
 from components.specs import StepSpec
@@ -188,12 +190,24 @@ class Story:
                 seed=str(self.random.getrandbits(40)),
                 pixels_sha256=self._digest(),
                 fingerprint=f"{self.random.getrandbits(64):016x}",
+                watermark_id=self.random.choice([None, f"{self.random.getrandbits(48):012x}"]),
             )
             for n in range(3)
         ]
-        media = ArtifactRef(kind="media_set", digest=self._digest(), path=Path("/media"))
         request = GenerateRequest(model="flags/1", prompt=f"a flag, nº {self.random.randint(0, 99)}", out=Path("/out"))
-        _record(run, version, media, Publication(files=tuple(files), promotions=()), request)
+        admission: Any = SimpleNamespace(model="flags/1", policy=SimpleNamespace(digest=self._digest()))
+        made, digest = Publication(files=tuple(files), promotions=()), self._digest()
+        with tempfile.TemporaryDirectory() as folder:
+            media = ArtifactRef(kind="media_set", digest=self._digest(), path=Path(folder))
+            self._write_memorisation(media.path / FILE_NAME)
+            _record(run, version, media, made, request, admission, source=None, request_digest=digest)
+
+    def _write_memorisation(self, path: Path) -> None:
+        """Writes what the check for near-copies of training items found, as the step does."""
+        near = {"position": 3, "seed": self.random.getrandbits(40), "nearest_sha256": self._digest(), "distance": 0.25}
+        withheld = self.random.random() < 0.5
+        found = {"mode": "withhold", "state": "checked" if withheld else "unchecked", "reason": "", "num_compared": 9}
+        path.write_text(json.dumps({**found, "num_in_training": 9, "near_copies": [near] if withheld else []}))
 
     def _identity(self) -> None:
         role = self.random.choice(list(Role))

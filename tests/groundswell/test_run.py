@@ -140,7 +140,8 @@ def test_generated_pictures_are_listed_with_their_digests(cli: Cli, home: Home, 
     arguments = ("generate", "emoji-dit/1", "--prompt", "a flag", "-n", 1, "--seed", 7, "--out", "pictures")
     arguments = (*arguments, "--batch-size", 2, "--device", "cpu")
     document = cli("--home", home.path, "--json", *arguments).document
-    assert document["files"] == [{"path": "a.png", "sha256": hashlib.sha256(b"a").hexdigest(), "seed": "7"}]
+    digest = hashlib.sha256(b"a").hexdigest()
+    assert document["files"] == [{"path": "a.png", "sha256": digest, "seed": "7", "watermark_id": None}]
     assert (asked[0].prompt, asked[0].seed, asked[0].num_images) == ("a flag", 7, 1)
     assert (asked[0].batch_size, asked[0].device) == (2, "cpu")
     shown = cli("--home", home.path, *arguments).stdout
