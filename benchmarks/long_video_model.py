@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from components.train_dit.config import Config
+from components.train_dit.step import build_model_config
 from model_core.codec.autoencoder import Codec
 from model_core.codec.batches import clips_to_unit_range
 from model_core.codec.io import load_codec
@@ -32,7 +34,7 @@ from model_core.data.latents import (
 from model_core.diffusion.names import FrameTimesName
 from model_core.training.config import TrainingConfig
 from model_core.transformer.config import TransformerConfig
-from model_core.transformer.model_config import Conditioning, ModelConfig, SamplingDefaults, TextEncoderId
+from model_core.transformer.model_config import ModelConfig
 
 CODEC = Path(__file__).parents[1] / "infra" / "codecs" / "openmoji-f4c8" / "codec"
 GRAPHICS = ("banana", "frog", "penguin", "pizza", "red apple", "tropical fish")
@@ -151,22 +153,7 @@ def training(num_steps: int, frame_times: FrameTimesName) -> TrainingConfig:
 
 def model_config(latents: LatentsConfig, network: TransformerConfig, trained: TrainingConfig) -> ModelConfig:
     """Returns what the sampler has to know of the model."""
-    encoder = latents.text_encoder
-    return ModelConfig(
-        architecture=network.to_dict(),
-        objective=trained.objective,
-        conditioning=Conditioning(
-            labels=list(latents.labels),
-            text_encoder=TextEncoderId(name=encoder.name, digest=encoder.digest, dim=encoder.dim),
-        ),
-        latent_shape=latents.latent_shape,
-        image_size=latents.image_size,
-        fps=latents.fps,
-        codec_digest=latents.codec_digest,
-        dataset_digest=latents.dataset_digest,
-        sampling=SamplingDefaults(num_steps=20, guidance_scale=2.0),
-        training=trained.hyperparameters(),
-    )
+    return build_model_config(Config(sampling_num_steps=20, guidance_scale=2.0), trained, network, latents)
 
 
 def open_codec() -> Codec:

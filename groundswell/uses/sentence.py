@@ -44,6 +44,7 @@ def command(invocation: Invocation, model: str, phrasings: Path, longest: float,
 
     from groundswell.uses.making import frames_of, is_verified
     from groundswell.uses.probe import caption_probe
+    from pipelines.batch import WITHHELD
     from pipelines.generation import GenerateRequest, generate
 
     rows = read_table(phrasings, ("phrase", "subject"))
@@ -60,10 +61,15 @@ def command(invocation: Invocation, model: str, phrasings: Path, longest: float,
             told.append({**row, "file": "", "seen": "", "reason": reason})
             verified.append(False)
             continue
-        verified.append(is_verified(home, made.files[0].path))
+        if not made.files:
+            told.append({**row, "file": "", "seen": "", "reason": WITHHELD})
+            verified.append(False)
+            continue
+        (file,) = made.files
+        verified.append(is_verified(home, file.path))
         waits.append(time.monotonic() - began)
-        clips.append(frames_of(made.files[0].path))
-        told.append({**row, "file": made.files[0].path.name, "seen": "", "reason": ""})
+        clips.append(frames_of(file.path))
+        told.append({**row, "file": file.path.name, "seen": "", "reason": ""})
     names = sorted({row["subject"] for row in rows})
     if clips:
         seen = iter(caption_probe(home, model).subjects(np.stack(clips), names))
