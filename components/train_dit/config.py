@@ -38,6 +38,7 @@ class Config(BaseModel):
         drop_label: Probability of dropping the label alone.
         drop_text: Probability of dropping the caption alone.
         text_noise: Length of the noise added to a caption's pooled embedding, itself of length 1.
+        whiten_captions: Whether the layer that reads pooled captions starts with what tells those of the dataset apart.
         time_sampling: `uniform` or `logit_normal` times; the objective's own way if not given.
         time_mean: Mean of the logit of logit-normal times.
         time_std: Standard deviation of the logit of logit-normal times.
@@ -104,6 +105,7 @@ class Config(BaseModel):
     drop_label: float = Field(default=0.3, ge=0, le=1)
     drop_text: float = Field(default=0.1, ge=0, le=1)
     text_noise: float = Field(default=0.5, ge=0, le=100)
+    whiten_captions: bool = False
     time_sampling: TimeSamplingName | None = None
     time_mean: float = 0.0
     time_std: float = Field(default=1.0, gt=0)

@@ -13,10 +13,10 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float
 
+from model_core.conditioning.whitening import Whitening, fit_whitening
+
 POOL: Final = 100
 _ALPHAS: Final = (1e2, 1e3, 1e4, 1e5)
-_MAX_DIMENSIONS: Final = 256
-_LEAST_SHARE: Final = 1e-4
 _TINY: Final = 1e-9
 
 
@@ -28,21 +28,18 @@ class RetrievalProbe:
         seen_mean: Mean of each feature over the training clips.
         seen_scale: One over each feature's standard deviation.
         weight: The regression.
-        text_mean: Mean of the embeddings.
-        whiten: Maps centred embeddings to uncorrelated directions of unit variance.
+        whiten: Of captions' embeddings.
     """
 
     seen_mean: Float[np.ndarray, " dim"]
     seen_scale: Float[np.ndarray, " dim"]
     weight: Float[np.ndarray, "dim directions"]
-    text_mean: Float[np.ndarray, " text"]
-    whiten: Float[np.ndarray, "text directions"]
+    whiten: Whitening
 
     def similarity(self, seen: Float[np.ndarray, "n dim"], text: Float[np.ndarray, "m text"]) -> Float[np.ndarray, "m n"]:
         """Returns the cosine of every caption with every sample."""
         predicted = ((seen - self.seen_mean) * self.seen_scale) @ self.weight
-        wanted = (text - self.text_mean) @ self.whiten
-        cosine: np.ndarray = _unit(wanted) @ _unit(predicted).T
+        cosine: np.ndarray = _unit(self.whiten(text)) @ _unit(predicted).T
         return cosine
 
 
@@ -58,14 +55,10 @@ def train_retrieval(seen: Float[np.ndarray, "n dim"], text: Float[np.ndarray, "n
     seen, text = seen.astype(np.float64), text.astype(np.float64)
     seen_mean, deviation = seen.mean(axis=0), seen.std(axis=0)
     seen_scale = np.where(deviation > _TINY, 1 / np.maximum(deviation, _TINY), 0.0)
-    text_mean = text.mean(axis=0)
-    _, singular, directions = np.linalg.svd(text - text_mean, full_matrices=False)
-    variance = singular**2 / len(text)
-    kept = min(_MAX_DIMENSIONS, int((variance > _LEAST_SHARE * variance.max()).sum()))
-    whiten = directions[:kept].T / np.sqrt(variance[:kept])
-    ridge = RidgeCV(alphas=_ALPHAS, fit_intercept=False).fit((seen - seen_mean) * seen_scale, (text - text_mean) @ whiten)
-    weight = np.asarray(ridge.coef_, dtype=np.float64).reshape(kept, -1).T
-    return RetrievalProbe(seen_mean=seen_mean, seen_scale=seen_scale, weight=weight, text_mean=text_mean, whiten=whiten)
+    whiten = fit_whitening(text)
+    ridge = RidgeCV(alphas=_ALPHAS, fit_intercept=False).fit((seen - seen_mean) * seen_scale, whiten(text))
+    weight = np.asarray(ridge.coef_, dtype=np.float64).reshape(whiten.directions.shape[1], -1).T
+    return RetrievalProbe(seen_mean=seen_mean, seen_scale=seen_scale, weight=weight, whiten=whiten)
 
 
 def found_own(

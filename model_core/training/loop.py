@@ -174,7 +174,10 @@ class _Run:
             "dataset_digest": latents.config.dataset_digest,
         }
         with _memory_named(config):
-            self.state = TrainingState(config, architecture, device=device, precision=self.precision, distributed=distributed)
+            captions = _captions(latents, self._rows) if config.whiten_captions and architecture.reads_pooled_text else None
+            self.state = TrainingState(
+                config, architecture, device=device, precision=self.precision, distributed=distributed, captions=captions
+            )
         self.state_is_whole = True  # False while an optimiser step is half applied and must not be saved
 
     def steps(self) -> Iterator[float]:
@@ -245,6 +248,12 @@ class _Run:
                 folder=self.scratch,
                 distributed=self.distributed,
             )
+
+
+def _captions(latents: LatentDataset, rows: list[int]) -> Tensor:
+    """Returns the embeddings of the items that have a caption."""
+    captioned = [row for row, caption in zip(rows, latents.caption_indices(rows).tolist(), strict=True) if caption >= 0]
+    return latents.caption_embeddings(captioned)
 
 
 def _memory_named(config: TrainingConfig) -> AbstractContextManager[None]:

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -48,6 +49,7 @@ class TrainingState:
         device: Where it is trained.
         precision: Of matmuls.
         distributed: This process's place among others.
+        captions: Embeddings of the captions to train on; with them, a network that reads pooled captions starts whitened.
     """
 
     def __init__(
@@ -58,12 +60,17 @@ class TrainingState:
         device: torch.device = _CPU,
         precision: ResolvedPrecision = "float32",
         distributed: Distributed = _ALONE,
+        captions: Float[Tensor, "n dim"] | None = None,
     ) -> None:
         self.config = config
         self.device = device
         self.distributed = distributed
         self._precision = precision
-        self.model = DiT(architecture, generator=random_generator(config.seed, "weights")).to(device)
+        generator = random_generator(config.seed, "weights")
+        self.model = DiT(architecture, generator=generator)
+        if captions is not None and self.model.text_embedder is not None:
+            self.model.text_embedder.whiten(captions, generator)
+        self.model.to(device)
         self.model.set_activation_checkpointing(config.activation_checkpointing)
         if config.compile:
             for block in self.model.blocks:
