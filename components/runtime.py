@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 
-# The steps whose code a model package names.
-_PACKAGED = ("validate_data", "encode_latents", "train_dit", "evaluate", "register_model")
+# The steps whose code a model package names, beside the one that trained it.
+_PACKAGED = ("validate_data", "encode_latents", "evaluate", "register_model")
+_TRAINERS = {"finetune": "finetune_dit"}
+_USUAL_TRAINER = "train_dit"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +76,7 @@ def run_step(
         Exception: Whatever the step raises, after it has been recorded.
     """
     spec = STEPS[step]
-    context = _context(run, spec, _parse_config(spec, config), inputs)
+    context = _context(run, spec, _parse_config(spec, config, run.pipeline), inputs)
     recorder = Recorder(context)
     progress = ProgressObserver(context)
     metrics = MetricsObserver(context)
@@ -140,13 +142,14 @@ def _context(run: RunContext, spec: StepSpec, config: "BaseModel", inputs: Mappi
     )
 
 
-def _parse_config(spec: StepSpec, config: Mapping[str, Any]) -> "BaseModel":
+def _parse_config(spec: StepSpec, config: Mapping[str, Any], pipeline: str) -> "BaseModel":
     from pydantic import ValidationError
 
     made = spec.config_class()
     values = dict(config)
     if "code_digests" in made.model_fields and not values.get("code_digests"):
-        values["code_digests"] = {step: source_digest(STEPS[step].module) for step in _PACKAGED}
+        packaged = (*_PACKAGED, _TRAINERS.get(pipeline, _USUAL_TRAINER))
+        values["code_digests"] = {step: source_digest(STEPS[step].module) for step in packaged}
     try:
         return made.model_validate(values)
     except ValidationError as error:
@@ -175,7 +178,7 @@ def _check_withdrawn(context: StepContext) -> None:
     for name, reference in context.inputs.items():
         if reference.kind == "dataset":
             require_nothing_withdrawn(context.home.database, reference.path)
-        elif reference.kind == "latents":
+        elif reference.kind == "latents" or name == "base":
             require_none_behind(context.home.database, reference.subject, f"input {name}")
 
 

@@ -45,6 +45,7 @@ _STEPS = (
         outputs={"latents": "latents"},
     ),
     StepSpec(name="train_dit", inputs={"latents": "latents"}, outputs={"model": "model"}),
+    StepSpec(name="finetune_dit", inputs={"latents": "latents", "base": "package"}, outputs={"model": "model"}),
     StepSpec(
         name="evaluate",
         inputs={"model": "model", "codec": "codec", "latents": "latents", "dataset": "dataset"},

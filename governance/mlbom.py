@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from governance import package_layout as layout
-from governance.model_records import Figure, ModelRecords, figures, samples_of
+from governance.model_records import Figure, ModelRecords, bases_of, figures, samples_of
 
 INTENDED_USE = "Generating labelled, traceable pictures in the style of its training data, for review by a person before use."
 LIMITS = (
@@ -42,11 +42,14 @@ def ml_bom(records: ModelRecords, file_digests: Mapping[str, str]) -> dict[str, 
         "metadata": {"component": _model(records, file_digests, identity)},
         "components": [
             _dataset(records, training_data["dataset_digest"]),
+            *_data_of_bases(records.config),
             *_text_encoder(records),
             *_files(file_digests),
             *_libraries(records.config.get("libraries", {})),
         ],
-        "dependencies": [{"ref": "model", "dependsOn": ["training-data"]}],
+        "dependencies": [
+            {"ref": "model", "dependsOn": ["training-data", *(one["bom-ref"] for one in _data_of_bases(records.config))]}
+        ],
     }
 
 
@@ -64,6 +67,7 @@ def _model(records: ModelRecords, file_digests: Mapping[str, str], identity: str
         "version": identity[:12],
         "description": f"Latent diffusion transformer with codec, {config['objective']} objective.",
         "hashes": [_sha256(file_digests[layout.WEIGHTS])],
+        **_pedigree(config),
         "modelCard": _model_card(records),
         "properties": _properties(
             {
@@ -130,6 +134,50 @@ def _dataset(records: ModelRecords, digest: str) -> dict[str, Any]:
         # As names, because a dataset may state a licence that SPDX does not list.
         component["licenses"] = [{"license": {"name": licence}} for licence in sorted(records.licences) if licence]
     return component
+
+
+def _pedigree(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what the model was fine-tuned from, as CycloneDX has it: its ancestors, the nearest first."""
+    bases = bases_of(config)
+    if not bases:
+        return {}
+    ancestors = [
+        {
+            "type": "machine-learning-model",
+            "bom-ref": f"base-{place}",
+            "name": str(base["name"]),
+            "version": str(base["version"]),
+            "hashes": [_sha256(base["weights_digest"])],
+            "properties": _properties({"root_digest": base["root_digest"]}),
+        }
+        for place, base in enumerate(bases, start=1)
+    ]
+    note = f"Fine-tuned from {bases[0]['name']}/{bases[0]['version']} by low-rank adapters, which are merged into the weights."
+    return {"pedigree": {"ancestors": ancestors, "notes": note}}
+
+
+def _data_of_bases(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns a component for the training data of each base."""
+    found = []
+    for place, base in enumerate(bases_of(config), start=1):
+        data = base.get("training_data") or {}
+        if not (digest := str(data.get("dataset_digest", ""))):
+            continue
+        licences = data.get("licences") or {}
+        facts = {"tree_digest": digest, "of": f"{base['name']}/{base['version']}", **_prefixed("licence", licences)}
+        name = str(data.get("name") or "not named")
+        found.append(
+            {
+                "type": "data",
+                "bom-ref": f"base-{place}-training-data",
+                "name": name,
+                "version": digest[:12],
+                "description": f"Training data of {base['name']}/{base['version']}, which the model was fine-tuned from.",
+                "data": [{"type": "dataset", "name": name, "contents": {"properties": _properties(facts)}}],
+                **({"licenses": [{"license": {"name": one}} for one in sorted(licences) if one]} if any(licences) else {}),
+            }
+        )
+    return found
 
 
 def _text_encoder(records: ModelRecords) -> list[dict[str, Any]]:

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from governance import package_layout as layout
 from governance.mlbom import INTENDED_USE, LIMITS, MITIGATION, RISK
-from governance.model_records import Figure, ModelRecords, figures, plain_markdown, samples_of, show_number
+from governance.model_records import Figure, ModelRecords, bases_of, figures, plain_markdown, samples_of, show_number
 
 _MEANINGS = {
     "kid": "Kernel Inception Distance to held-out pictures, on EfficientNet-Lite0 features; lower is better",
@@ -40,6 +41,7 @@ def model_card(records: ModelRecords) -> str:
     sections = (
         _introduction(records),
         _section("Intended use", [INTENDED_USE, "", "Not for:", "", *(f"- {line}" for line in _NOT_FOR)]),
+        *([_section("Fine-tuned from", _base(records))] if bases_of(records.config) else []),
         _section("Training data", _data(records)),
         _section("How it was made", _making(records)),
         _section("Evaluation", _evaluation(records)),
@@ -56,13 +58,14 @@ def _introduction(records: ModelRecords) -> str:
     if config["conditioning"].get("text_encoder"):
         asked.append("a caption in English")
     wish = " or ".join(asked) or "noise alone"
+    weights = {name: count for name, count in records.parameters.items() if name in layout.SAFETENSORS}
     return "\n".join(
         [
             f"# {plain_markdown(records.name)}",
             "",
             f"A latent diffusion transformer that generates {samples_of(config)}, from {wish}.",
-            f"It has {show_number(sum(records.parameters.values()))} parameters: "
-            + ", ".join(f"{show_number(count)} in `{name}`" for name, count in sorted(records.parameters.items()))
+            f"It has {show_number(sum(weights.values()))} parameters: "
+            + ", ".join(f"{show_number(count)} in `{name}`" for name, count in sorted(weights.items()))
             + ".",
             "",
         ]
@@ -76,6 +79,7 @@ def _data(records: ModelRecords) -> list[str]:
         f"Dataset **{plain_markdown(dataset['name'])}**: {show_number(total)} items ("
         + ", ".join(f"{show_number(count)} {plain_markdown(split)}" for split, count in sorted(records.num_items.items()))
         + f"), digest `{records.config['training_data']['dataset_digest']}`.",
+        *(["This is what the fine-tuning learnt from."] if bases_of(records.config) else []),
         "",
         "Only the split `train` was used for training; the split `holdout` for evaluation.",
         "",
@@ -95,6 +99,40 @@ def _data(records: ModelRecords) -> list[str]:
     count = f" (expectations checked: {len(expectations)})" if isinstance(expectations, list) else ""
     lines.append(f"The data {verdict} validation{count} before training.")
     return lines
+
+
+def _base(records: ModelRecords) -> list[str]:
+    """Says what the model was fine-tuned from, and what that had learnt from."""
+    nearest, *further = bases_of(records.config)
+    adapter = records.config.get("training", {}).get("adapter", {})
+    layers = ", ".join(adapter.get("targets") or ()) or "attention and MLP of every block"
+    num_learnt = show_number(records.parameters.get(layout.ADAPTER_WEIGHTS, 0))
+    lines = [
+        f"**{_version(nearest)}**, root digest `{nearest['root_digest']}`, by low-rank adapters of rank {adapter.get('rank')}",
+        f"and alpha {adapter.get('alpha')} on {plain_markdown(layers)}: {num_learnt} numbers in `{layout.ADAPTER_WEIGHTS}`.",
+        f"`{layout.WEIGHTS}` holds the base's weights with the adapters merged.",
+        "",
+        *(f"The base was itself fine-tuned from {_version(base)}, root digest `{base['root_digest']}`." for base in further),
+        *([""] if further else []),
+        "What the base had learnt from has a part in what this model makes:",
+        "",
+    ]
+    return lines + [_data_of_base(base) for base in (nearest, *further)]
+
+
+def _data_of_base(base: Mapping[str, Any]) -> str:
+    data = base.get("training_data") or {}
+    items = show_number(sum((data.get("num_items") or {}).values()))
+    counts = sorted((data.get("licences") or {}).items())
+    licences = ", ".join(f"{plain_markdown(name or 'not stated')} ({show_number(count)})" for name, count in counts)
+    return (
+        f"- {_version(base)}: dataset **{plain_markdown(data.get('name') or 'not named')}**, {items} items, "
+        f"digest `{data.get('dataset_digest', 'unknown')}`; licences: {licences or 'not stated'}."
+    )
+
+
+def _version(base: Mapping[str, Any]) -> str:
+    return plain_markdown(f"{base['name']}/{base['version']}")
 
 
 def _making(records: ModelRecords) -> list[str]:

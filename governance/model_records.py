@@ -40,6 +40,35 @@ class ModelRecords:
     pictures: tuple[str, ...] = ()
 
 
+def bases_of(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Returns what a model was fine-tuned from, the nearest first; nothing for one that was trained from the beginning.
+
+    Args:
+        config: A package's ``config.json``.
+    """
+    found: list[Mapping[str, Any]] = []
+    while isinstance(base := config.get("base"), Mapping):
+        found.append(base)
+        config = base
+    return found
+
+
+def licences_behind(config: Mapping[str, Any]) -> dict[str, int] | None:
+    """Returns how many items a model, and what it was fine-tuned from, learnt from under each licence; None if it does not say.
+
+    Args:
+        config: A package's ``config.json``.
+    """
+    total: dict[str, int] = {}
+    for one in (config, *bases_of(config)):
+        licences = one.get("training_data", {}).get("licences")
+        if licences is None:
+            return None
+        for name, count in licences.items():
+            total[str(name)] = total.get(str(name), 0) + int(count)
+    return total
+
+
 def samples_of(config: Mapping[str, Any], *, plural: bool = True) -> str:
     """Returns what a model makes, in words: pictures or clips, of which size.
 

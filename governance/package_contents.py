@@ -25,7 +25,7 @@ class PackageSources:
     """The folders that a package is made from, and what is known of them.
 
     Attributes:
-        model: Output of train_dit.
+        model: Output of train_dit, or of finetune_dit, which holds an adapter and what it was fine-tuned from besides.
         codec: The codec.
         dataset: The training data.
         validation: Output of validate_data.
@@ -66,7 +66,8 @@ def build_package(out: Path, sources: PackageSources, *, name: str) -> str:
     evaluation = read_json(sources.evaluation / "report.json")
     _check_sources(sources, model, validation)
     _copy_files(out, sources)
-    config = package_config(sources, model, dataset)
+    base = read_base(sources.model)
+    config = package_config(sources, model, dataset, base)
     _write(out / layout.CONFIG, _json(config))
     records = ModelRecords(
         name=name,
@@ -77,7 +78,7 @@ def build_package(out: Path, sources: PackageSources, *, name: str) -> str:
         validation=validation,
         evaluation=evaluation,
         pictures=tuple(path for path in file_digests(out) if layout.is_picture(path)),
-        parameters={path: layout.num_parameters(out / path) for path in layout.SAFETENSORS},
+        parameters={path: layout.num_parameters(out / path) for path in layout.safetensors_among(file_digests(out))},
     )
     try:
         _write(out / layout.MODEL_CARD, model_card(records))
@@ -88,7 +89,24 @@ def build_package(out: Path, sources: PackageSources, *, name: str) -> str:
     return layout.package_root_digest(out)
 
 
-def package_config(sources: PackageSources, model: Mapping[str, Any], dataset: Mapping[str, Any]) -> dict[str, Any]:
+def read_base(model: Path) -> dict[str, Any] | None:
+    """Returns what a model was fine-tuned from, None where it was trained from the beginning.
+
+    Raises:
+        BadRecordError: The record cannot be read or lacks something, or stands there without an adapter.
+    """
+    if not (model / layout.BASE_RECORD).exists() and not (model / layout.ADAPTER_FOLDER).exists():
+        return None
+    base = read_json(model / layout.BASE_RECORD)
+    named = [base.get(name) for name in ("name", "root_digest", "weights_digest")]
+    if not all(isinstance(one, str) and one for one in named) or type(base.get("version")) is not int:
+        raise BadRecordError(f"model/{layout.BASE_RECORD} does not name the base", hint="fine-tune the model again")
+    return base
+
+
+def package_config(
+    sources: PackageSources, model: Mapping[str, Any], dataset: Mapping[str, Any], base: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Returns the package's ``config.json``: the trained model's own, with what it was made from and by."""
     added = {
         "package_format": layout.FORMAT,
@@ -100,6 +118,7 @@ def package_config(sources: PackageSources, model: Mapping[str, Any], dataset: M
             "licences": dict(sources.licences),
         },
         "code": dict(sources.code_digests),
+        **({"base": dict(base)} if base is not None else {}),
     }
     clash = sorted(set(added) & set(model))
     if clash:
@@ -149,6 +168,7 @@ def _copy_files(out: Path, sources: PackageSources) -> None:
         layout.CODEC_CONFIG: sources.codec / "config.json",
         layout.CODEC_WEIGHTS: sources.codec / "codec.safetensors",
         layout.EVALUATION_REPORT: sources.evaluation / "report.json",
+        **({name: sources.model / name for name in layout.ADAPTER} if read_base(sources.model) is not None else {}),
         **pictures,
     }
     for name, path in wanted.items():

@@ -17,9 +17,16 @@ MODEL_CARD = "MODEL_CARD.md"
 ML_BOM = "mlbom.cdx.json"
 EVALUATION_REPORT = "evaluation/report.json"
 SIGNATURE = "model.sig"
+ADAPTER_FOLDER = "adapter"
+ADAPTER_CONFIG = f"{ADAPTER_FOLDER}/config.json"
+ADAPTER_WEIGHTS = f"{ADAPTER_FOLDER}/adapter.safetensors"
+BASE_RECORD = "base.json"
+"""Beside a fine-tuned model, not in its package: what it was fine-tuned from, which becomes ``base`` of the package's config."""
 
-FOLDERS = frozenset({"codec", "evaluation"})
+FOLDERS = frozenset({"codec", "evaluation", ADAPTER_FOLDER})
 REQUIRED = frozenset({CONFIG, WEIGHTS, CODEC_CONFIG, CODEC_WEIGHTS, MODEL_CARD, ML_BOM, EVALUATION_REPORT})
+ADAPTER = frozenset({ADAPTER_CONFIG, ADAPTER_WEIGHTS})
+"""What a fine-tuned model's package has besides: what was learnt, for itself; it is merged into the weights."""
 SAFETENSORS = (WEIGHTS, CODEC_WEIGHTS)
 _PICTURE = re.compile(r"evaluation/[A-Za-z0-9][A-Za-z0-9._-]*\.(png|jpg)")
 _PICKLES = frozenset({".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".npy", ".npz", ".dill"})
@@ -47,12 +54,13 @@ def check_names(names: Iterable[str]) -> None:
         IntegrityError: Naming the first file that is missing, unknown, or a pickle.
     """
     found = set(names)
-    for name in sorted(found - REQUIRED):
+    required = REQUIRED | ADAPTER if found & ADAPTER else REQUIRED
+    for name in sorted(found - required):
         if PurePosixPath(name).suffix.lower() in _PICKLES:
             raise IntegrityError(f"a model package must not hold a pickle: {name}", hint="convert the weights to safetensors")
         if not is_picture(name):
             raise IntegrityError(f"the model package holds a file that does not belong to it: {name}")
-    for name in sorted(REQUIRED - found):
+    for name in sorted(required - found):
         raise IntegrityError(f"the model package lacks {name}")
 
 
@@ -60,11 +68,16 @@ def check_folders(folder: Path) -> None:
     """Refuses folders that no digest would cover.
 
     Raises:
-        IntegrityError: Naming the first unknown folder.
+        IntegrityError: Naming the first unknown or empty folder.
     """
     for path in sorted(folder.rglob("*")):
-        if path.is_dir() and path.relative_to(folder).as_posix() not in FOLDERS:
+        if path.is_dir() and (path.relative_to(folder).as_posix() not in FOLDERS or not any(path.iterdir())):
             raise IntegrityError(f"the model package holds a folder that does not belong to it: {path.relative_to(folder)}")
+
+
+def safetensors_among(names: Iterable[str]) -> tuple[str, ...]:
+    """Returns the files of a package that hold weights: those that every one has, and an adapter where there is one."""
+    return (*SAFETENSORS, *({ADAPTER_WEIGHTS} & set(names)))
 
 
 def num_parameters(path: Path) -> int:

@@ -18,6 +18,7 @@ _STEPS = {
     "train_codec": "Train the codec",
     "encode_latents": "Encode to latents",
     "train_dit": "Train the model",
+    "finetune_dit": "Fine-tune the model",
     "evaluate": "Evaluate",
     "register_model": "Register the model",
     "read_source": "Read the source",

@@ -215,7 +215,7 @@ def _about_step(step: str, row: Mapping[str, Any], records: Records) -> list[str
     missing = [key.replace("_", " ") for key in ("lock_digest", "python", "platform") if not environment.get(key)]
     missing += [] if row["record"].get("code_digest") else ["code digest"]
     questions = [f"{step_title(step, records)} (run {run_of_step(step)[:8]}): {', '.join(missing)} unknown."] if missing else []
-    if step.endswith("/train_dit") and not environment.get("accelerator"):
+    if step.endswith(("/train_dit", "/finetune_dit")) and not environment.get("accelerator"):
         questions.append("Which processor or accelerator trained the model is unknown.")
     return questions
 

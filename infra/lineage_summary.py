@@ -14,6 +14,7 @@ from infra.lineage_sections import data_sources
 from infra.lineage_subjects import digest_of, run_of_step, version_of
 
 Sentence = tuple[Phrase, ...]
+_TRAINING = ("/train_dit", "/finetune_dit")
 
 
 def title_of(subject: str, records: Records) -> str:
@@ -113,26 +114,39 @@ def _not_made_here(node: str, graph: LineageGraph, records: Records) -> tuple[Se
 
 
 def _trained(package: str, graph: LineageGraph, records: Records, lead: str) -> tuple[Sentence, ...]:
-    before = sorted(_upstream_without_codecs(package, graph))
-    step = next((name for name in before if name.endswith("/train_dit") and name in records.steps), None)
-    words = [Phrase(text=f"{lead} was trained on "), *_data_phrases(before, records)]
+    before = sorted(_own_past(package, graph))
+    step = next((name for name in before if name.endswith(_TRAINING) and name in records.steps), None)
+    bases = [name for name in before if name.startswith("package:")]
+    words = [Phrase(text=f"{lead} was {'fine-tuned' if bases else 'trained'}"), *_from_bases(bases, records)]
+    words += [Phrase(text=" on "), *_data_phrases(before, records)]
     if step is None:
         words.append(Phrase(text=". When and by whom is unknown."))
     else:
         row = records.steps[step]
         words += [Phrase(text=f", on {_day(row['ended'])}, "), *_by(records.step_actor(step), anchor=step)]
-    behind_codec = sorted(graph.upstream(package) - set(before))
+    behind_codec = [] if bases else sorted(graph.upstream(package) - set(before))  # a base's codec is told of with the base
     if data_sources(behind_codec, records):
         words += [Phrase(text=" Its codec was trained on "), *_data_phrases(behind_codec, records), Phrase(text=".")]
+    behind = tuple(one for base in bases for one in _trained(base, graph, records, "Its base"))
     versions = records.versions.get(digest_of(package), ())
     if not versions:
-        return (tuple(words),)
+        return (tuple(words), *behind)
     promoted = tuple(_promoted(one, records) for one in records.promotions.get(digest_of(package), ()))
     version = versions[-1]
     registered = (
         Phrase(text=f"It was registered as {version['name']} version {version['version']} on {_day(version['created'])}."),
     )
-    return (tuple(words), registered, *promoted)
+    return (tuple(words), registered, *promoted, *behind)
+
+
+def _from_bases(bases: Sequence[str], records: Records) -> list[Phrase]:
+    """Returns " from emoji-dit version 3" for a model that was fine-tuned."""
+    words: list[Phrase] = []
+    for base in bases:
+        versions = records.versions.get(digest_of(base), ())
+        name = f"{versions[-1]['name']} version {versions[-1]['version']}" if versions else "a model that is not registered"
+        words += [Phrase(text=" and " if words else " from "), Phrase(text=name, anchor=base, strong=True)]
+    return words
 
 
 def _promoted(promotion: Promotion, records: Records) -> Sentence:
@@ -146,15 +160,15 @@ def _promoted(promotion: Promotion, records: Records) -> Sentence:
     return (*words, Phrase(text=asked), Phrase(text=people or "nobody on record", strong=True), Phrase(text=" approved."))
 
 
-def _upstream_without_codecs(node: str, graph: LineageGraph) -> set[str]:
-    """Returns what a node was made from, without what is known only as a codec's past."""
+def _own_past(node: str, graph: LineageGraph) -> set[str]:
+    """Returns what a node was made from, with the models that it was fine-tuned from, but without their past or a codec's."""
     reached: set[str] = set()
     waiting = [node]
     while waiting:
         for source in graph.sources(waiting.pop()):
             if source not in reached and not source.startswith("codec:"):
                 reached.add(source)
-                waiting.append(source)
+                waiting += [] if source.startswith("package:") else [source]
     return reached
 
 

@@ -94,7 +94,7 @@ def open_with_key(folder: Path, *, expected_digest: str, public_key: ec.Elliptic
             f"the model package has root digest {root_digest[:12]}, {expected_digest[:12]} is on record",
             hint="it is signed and whole, but not the package that was registered",
         )
-    for name in layout.SAFETENSORS:
+    for name in layout.safetensors_among(found):
         layout.num_parameters(folder / name)
     config = _parse(layout.CONFIG, _read_verified(folder / layout.CONFIG, layout.CONFIG, found[layout.CONFIG]))
     return ModelPackage(folder=folder, root_digest=root_digest, digests=found, config=config)

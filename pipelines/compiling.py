@@ -12,7 +12,7 @@ def compile_pipeline(pipeline: str, out: Path) -> None:
     """Writes a pipeline's IR YAML.
 
     Args:
-        pipeline: ``training`` or ``codec``.
+        pipeline: ``training``, ``codec`` or ``finetune``.
         out: The file; replaced only by a complete one.
 
     Raises:

@@ -8,9 +8,9 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,11 +26,12 @@ from infra.run_records import begin_run, end_dead_runs, end_run, lock_path, set_
 from infra.runs import StepError, get_steps
 from infra.settings import child_environment
 from infra.witnesses import sign_and_publish
+from pipelines.base_model import filled_from_base, open_base
 from pipelines.datasets import STEP as IMPORT_STEP
 from pipelines.datasets import ensure_dataset
 from pipelines.graph import PIPELINES
 from pipelines.outcome import describe_outcome, write_report
-from pipelines.params import PipelineParams
+from pipelines.params import FinetuneParams, PipelineParams
 from pipelines.recorded import status_of
 from pipelines.runners import Runner, check_runner, open_runner
 from pipelines.views import RunOutcome, RunView, view_run
@@ -54,6 +55,7 @@ class _Run:
     on_view: OnView
     started: float
     runner: str
+    given: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -77,7 +79,7 @@ def run_pipeline(
 
     Args:
         home: The home; only one pipeline runs in it at a time.
-        pipeline: ``training`` or ``codec``.
+        pipeline: ``training``, ``codec`` or ``finetune``.
         params: Its parameters.
         runner: What runs the steps: ``subprocess``, or ``docker`` for containers in docker or podman.
         actor: The identity that runs it.
@@ -89,7 +91,10 @@ def run_pipeline(
     Raises:
         HomeBusyError: Another pipeline is running in this home.
         BadSettingError: There is no such runner.
-        RefusedError: The pipeline ends with a signature, and the key for it was revoked.
+        RefusedError: The pipeline ends with a signature, and the key for it was revoked; or what it was to start from may not be
+            learnt from any more.
+        UnknownSubjectError: There is no such version to start from.
+        IntegrityError: The version to start from is not what was registered.
         KeyboardInterrupt: The run was interrupted; that is recorded.
     """
     check_runner(runner)
@@ -97,6 +102,10 @@ def run_pipeline(
         home.require_signing_key()
     with _only_run(home) as home_lock:
         end_dead_runs(home)
+        given: Mapping[str, str] = {}
+        if isinstance(params, FinetuneParams):
+            base = open_base(home, params)
+            params, given = filled_from_base(params, base), base.arguments
         run = _Run(
             home=home,
             run_id=str(uuid.uuid4()),
@@ -106,6 +115,7 @@ def run_pipeline(
             on_view=on_view,
             started=time.time(),
             runner=runner,
+            given=given,
         )
         with try_lock(lock_path(home, run.run_id)) as run_lock:
             if run_lock is None:
@@ -176,6 +186,7 @@ def _arguments(run: _Run) -> dict[str, str]:
         "run_id": run.run_id,
         "params": json.dumps(run.params.step_configs(), sort_keys=True),
         "dataset": str(dataset),
+        **run.given,
     }
     codec = getattr(run.params, "codec", None)
     if codec is not None:

@@ -24,6 +24,7 @@ _PICTURES = (
     ("codec reconstructions", "train_codec", "codec", "reconstructions.png"),
     ("codec loss curve", "train_codec", "codec", "loss_curve.png"),
     ("loss curve", "train_dit", "model", "loss_curve.png"),
+    ("loss curve", "finetune_dit", "model", "loss_curve.png"),
     ("sample grid", "evaluate", "evaluation", "samples.png"),
     ("evaluation", "evaluate", "evaluation", "report.html"),
 )

@@ -75,7 +75,33 @@ class TrainingParams(PipelineParams):
     codec: str = "shipped"
 
 
-_BASES: Mapping[str, type[PipelineParams]] = {"training": TrainingParams, "codec": PipelineParams}
+class FinetuneDataParams(DataParams):
+    """Which pictures a model is fine-tuned on; all of a folder's labels where none is named.
+
+    Attributes:
+        source: A folder of pictures with a `metadata.jsonl`, or a finished dataset; it has to be named.
+        categories: Which labels to take; all where none is named.
+    """
+
+    categories: tuple[str, ...] = ()
+
+
+class FinetuneParams(PipelineParams):
+    """What the fine-tuning pipeline takes beside its steps' configurations.
+
+    Attributes:
+        base: The registered version to start from, ``name/version`` or ``name@alias``; it has to be named.
+    """
+
+    base: str = ""
+    data: FinetuneDataParams = FinetuneDataParams()
+
+
+_BASES: Mapping[str, type[PipelineParams]] = {
+    "training": TrainingParams,
+    "codec": PipelineParams,
+    "finetune": FinetuneParams,
+}
 
 
 def params_class(pipeline: str) -> type[PipelineParams]:
@@ -96,7 +122,7 @@ def resolve_params(pipeline: str, *, params_file: Path | None = None, settings: 
     """Returns a pipeline's parameters: ``-S`` settings over the file over the defaults.
 
     Args:
-        pipeline: ``training`` or ``codec``.
+        pipeline: ``training``, ``codec`` or ``finetune``.
         params_file: A YAML file with the same keys.
         settings: Texts such as ``train_dit.num_steps=100``; values are YAML.
 

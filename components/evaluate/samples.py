@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ class Conditions:
         has_text: Whether it has a caption.
         seeds: The seed of each sample.
         text_states: The states of its caption's tokens, and where there is one; None where they were not kept.
+        label_names: What the label indices stand for; the model's own labels where none are given.
     """
 
     rows: Int[np.ndarray, " n"]
@@ -42,6 +43,7 @@ class Conditions:
     has_text: Bool[Tensor, " n"]
     seeds: tuple[int, ...]
     text_states: tuple[Float[Tensor, "n m dim"], Bool[Tensor, "n m"]] | None = None
+    label_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +139,7 @@ def holdout_conditions(config: Config, dataset: Dataset, latents_folder: Path) -
         has_text=has_text,
         text_states=latents.caption_tokens(chosen) if latents.has_caption_tokens and has_text.any() else None,
         seeds=tuple(range(config.seed, config.seed + config.num_samples)),
+        label_names=latents.config.labels,
     )
 
 
@@ -188,11 +191,12 @@ def _open_generator(
     where = select_device(config.device)
     transformer, model_config = load_transformer(inputs["model"])
     transformer, codec = transformer.to(where), load_codec(inputs["codec"]).to(where)  # once, and not for each batch
+    places = _label_places(conditions.label_names, model_config.conditioning.labels)
     text = conditions.text if transformer.config.text_dim else None
     states, states_mask = (conditions.text_states if transformer.config.reads_text_states else None) or (None, None)
 
     def generate(chosen: slice) -> Clips:
-        labels = [int(label) if label >= 0 else None for label in conditions.labels[chosen]]
+        labels = [places[label] if label >= 0 else None for label in conditions.labels[chosen]]
         return generate_clips(
             transformer,
             model_config,
@@ -212,6 +216,17 @@ def _open_generator(
         )
 
     return generate
+
+
+def _label_places(own: Sequence[str], labels: Sequence[str]) -> list[int]:
+    """Returns the model's index of each label of the latents: a fine-tuned model knows those of its base, too.
+
+    Raises:
+        IntegrityError: The model does not know one of them.
+    """
+    if unknown := sorted(set(own) - set(labels)):
+        raise IntegrityError(f"the latents have the label {unknown[0]!r}, which the model was not trained on")
+    return [labels.index(label) for label in own or labels]
 
 
 def _read_batch(path: Path, size: int) -> Clips | None:

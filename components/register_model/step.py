@@ -9,7 +9,7 @@ from components.register_model.config import Config
 from governance.digest import tree_digest
 from governance.errors import BadRecordError
 from governance.model_records import metrics_of
-from governance.package_contents import PackageSources, build_package, read_json
+from governance.package_contents import PackageSources, build_package, read_base, read_json
 
 
 def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path], ports: Ports) -> StepReport:
@@ -42,7 +42,9 @@ def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path],
     root_digest = build_package(outputs["package"], sources, name=config.name)
     metrics = metrics_of(read_json(inputs["evaluation"] / "report.json"))
     ports.progress.update(len(inputs) + 1, len(inputs) + 2, "signing and registering")
-    registered = ports.registry.register(outputs["package"], name=config.name, metrics=metrics, inputs=digests)
+    base = read_base(inputs["model"])
+    made_from = digests if base is None else {**digests, "base": str(base["root_digest"])}
+    registered = ports.registry.register(outputs["package"], name=config.name, metrics=metrics, inputs=made_from)
     ports.progress.update(len(inputs) + 2, len(inputs) + 2, "registered")
     return StepReport(
         metrics=metrics,

@@ -1,6 +1,5 @@
 """Trains a diffusion transformer on latents."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
@@ -8,11 +7,10 @@ from pathlib import Path
 
 from components.ports import Ports, StepReport
 from components.train_dit.config import Config
+from components.training_report import LIBRARIES, TrainingObserver, training_report
 from model_core.data.latents import LatentDataset, LatentsConfig
 from model_core.errors import BadModelError
 from model_core.training.config import TrainingConfig
-from model_core.training.loop import StepProgress, TrainingResult
-from model_core.training.loss_curve import smoothed, write_loss_curve
 from model_core.training.throughput import measured_matmul_peak
 from model_core.training.workers import train_in_processes
 from model_core.transformer.config import TransformerConfig
@@ -26,11 +24,6 @@ from model_core.transformer.model_config import (
 )
 from model_core.transformer.presets import preset
 from model_core.transformer.weights import save_weights
-
-TRAINING_NAME = "training.json"
-LOSS_CURVE_NAME = "loss_curve.png"
-_LOG_EVERY = 10
-_LIBRARIES = ("einops", "numpy", "safetensors", "torch")  # what computes the weights
 
 
 def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path], ports: Ports) -> StepReport:
@@ -53,7 +46,6 @@ def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path],
     architecture = build_architecture(config, latents.config)
     build_model_config(config, training, architecture, latents.config).transformer()  # refuses now what could not be sampled
     ports.tracking.log_params(config.model_dump(mode="json"))
-    observer = _Observer(ports)
     result = train_in_processes(
         training,
         architecture,
@@ -62,43 +54,13 @@ def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path],
         strategy=config.strategy,
         scratch=ports.scratch,
         device=config.device,
-        on_step=observer.on_step,
+        on_step=TrainingObserver(ports, "training the transformer").on_step,
         matmul_peak=measured_matmul_peak,
     )
     training = replace(training, precision=result.precision)  # what it was, where `auto` was asked for
     write_model_config(build_model_config(config, training, architecture, latents.config), folder)
     save_weights(result.weights, folder)
-    return _report(result, training, folder, num_items=len(latents.rows("train")))
-
-
-class _Observer:
-    """Passes on how training goes: every step to the progress bar, every tenth to tracking and metrics."""
-
-    def __init__(self, ports: Ports) -> None:
-        self._ports = ports
-
-    def on_step(self, progress: StepProgress) -> None:
-        """Reports one step."""
-        self._ports.progress.update(
-            progress.step,
-            progress.num_steps,
-            "training the transformer",
-            loss=progress.loss,
-            steps_per_s=progress.steps_per_s,
-            seconds_left=progress.seconds_left,
-        )
-        if progress.step % _LOG_EVERY == 0 or progress.step == progress.num_steps:
-            figures = {
-                "loss": progress.loss,
-                "steps_per_s": progress.steps_per_s,
-                "images_per_s": progress.images_per_s,
-                "model_flops_per_s": progress.model_flops_per_s,
-            }
-            if progress.share_of_peak is not None:
-                figures["share_of_peak"] = progress.share_of_peak
-            self._ports.tracking.log_metrics(figures, step=progress.step)
-            for name, value in figures.items():
-                self._ports.metrics.gauge(f"training_{name}", value)
+    return training_report(result, training, folder, num_items=len(latents.rows("train")))
 
 
 def build_architecture(config: Config, latents: LatentsConfig) -> TransformerConfig:
@@ -153,20 +115,5 @@ def build_model_config(
         dataset_digest=latents.dataset_digest,
         sampling=SamplingDefaults(**config.sampling_values()),
         training=training.hyperparameters(),
-        libraries={name: version(name) for name in _LIBRARIES},
-    )
-
-
-def _report(result: TrainingResult, training: TrainingConfig, folder: Path, *, num_items: int) -> StepReport:
-    """Writes losses and curve, and says how it went."""
-    final = float(smoothed(result.losses)[-1])
-    record = {"losses": result.losses, "final_loss": final, "num_parameters": result.num_parameters, "num_items": num_items}
-    (folder / TRAINING_NAME).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    write_loss_curve(result.losses, folder / LOSS_CURVE_NAME, title=f"training loss ({training.objective})")
-    epochs = training.num_steps * training.batch_size / num_items
-    return StepReport(
-        metrics={"final_loss": final, "num_parameters": float(result.num_parameters), "num_steps": float(training.num_steps)},
-        summary=f"{result.num_parameters / 1e6:.1f} M parameters, {training.num_steps} steps, loss {final:.3f}",
-        facts={"num_items": num_items, "epochs": round(epochs, 2), "resumed_from": result.resumed_from},
-        artifacts={"model": (LOSS_CURVE_NAME, TRAINING_NAME, "config.json")},
+        libraries={name: version(name) for name in LIBRARIES},
     )

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         "groundswell run training",
         "groundswell run training -S train_dit.num_steps=200 -S data.size=32",
         "groundswell run codec --params params.yaml",
+        "groundswell run finetune --base groundswell-dit/1 -S data.source=our-pictures",
         "groundswell run training --runner docker",
         "groundswell --json run training > run.json",
     ),
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     multiple=True,
     help="Set a parameter, such as train_dit.num_steps=200. Repeatable.",
 )
+@click.option("--base", metavar="MODEL", help="For finetune: the registered model to start from, name/version or name@alias.")
 @click.option(
     "--params",
     "params_file",
@@ -62,8 +64,12 @@ if TYPE_CHECKING:
     help="What runs the steps: processes here, or containers in docker or podman.",
 )
 @pass_invocation
-def command(invocation: Invocation, pipeline: str, settings: tuple[str, ...], params_file: Path | None, runner: str) -> int:
-    """Run PIPELINE here, training or codec, with live progress.
+def command(
+    invocation: Invocation, pipeline: str, settings: tuple[str, ...], base: str | None, params_file: Path | None, runner: str
+) -> int:
+    """Run PIPELINE here, training, codec or finetune, with live progress.
+
+    The pipeline finetune learns from a folder of your own pictures, starting at a registered model: docs/FINETUNING.md.
 
     A step whose code, parameters and inputs are those of an earlier run is not done again: its outputs are verified and
     reused. Interrupted with ctrl-C, a run is recorded as such, and the same command goes on where it stopped.
@@ -71,6 +77,10 @@ def command(invocation: Invocation, pipeline: str, settings: tuple[str, ...], pa
     from pipelines.local import run_pipeline
     from pipelines.params import resolve_params
 
+    if base is not None:
+        if pipeline != "finetune":
+            raise click.UsageError(f"--base is for the pipeline finetune, not {pipeline}")
+        settings = (*settings, f"base={base}")
     params = resolve_params(pipeline, params_file=params_file, settings=list(settings))
     home = invocation.open_home(create=True)
     actor = invocation.actor(home)

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from governance.errors import GovernanceError
+from governance.model_records import licences_behind
 from governance.promotion.gates import Difference, Evidence
 from governance.promotion.non_inferiority import compare
 from governance.promotion.policy import Policy
@@ -20,7 +21,7 @@ from infra.model_versions import ModelVersion
 from infra.tables import artifacts, runs, steps
 from infra.withdrawal_reach import num_withdrawn, withdrawals_reaching
 
-_TRAINING = "train_dit"
+_TRAINING = ("train_dit", "finetune_dit")
 
 
 def gather_evidence(
@@ -43,7 +44,7 @@ def gather_evidence(
         now: The time.
     """
     data = package.config.get("training_data", {})
-    licences = data.get("licences")
+    licences = licences_behind(package.config)
     return Evidence(
         metrics=version.metrics,
         differences=_differences(package, champion, policy) if champion is not None else None,
@@ -66,7 +67,7 @@ def unanswered(connection: Connection, subject: str) -> tuple[str, ...]:
 
 def trainers_of(connection: Connection, run_id: str | None) -> tuple[str, ...]:
     """Returns who ran the run that registered a version, and those in which it was trained, where that run took up their work."""
-    own = select(steps.c.fingerprint).where(steps.c.run_id == run_id, steps.c.step == _TRAINING)
+    own = select(steps.c.fingerprint).where(steps.c.run_id == run_id, steps.c.step.in_(_TRAINING))
     trained = select(steps.c.run_id).where(steps.c.fingerprint.in_(own), steps.c.status == "completed")
     query = select(runs.c.actor).where((runs.c.run_id == run_id) | runs.c.run_id.in_(trained)).distinct().order_by(runs.c.actor)
     return tuple(connection.execute(query).scalars())

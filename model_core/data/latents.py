@@ -6,7 +6,7 @@ of a caption.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -228,6 +228,21 @@ class LatentDataset:
 
     def __len__(self) -> int:
         return int(self.index.num_rows)
+
+    def with_labels(self, labels: Sequence[str]) -> "LatentDataset":
+        """Returns these latents with label indices that are places in another list, such as a model's.
+
+        Raises:
+            BadDataError: A label that an item has is not in it.
+        """
+        place = {label: index for index, label in enumerate(labels)}
+        if unknown := sorted({self.config.labels[index] for index in self._labels.tolist() if index >= 0} - set(place)):
+            raise BadDataError(f"the latents have a label that is not known there: {unknown[0]!r}", hint=_HINT)
+        config = replace(self.config, labels=tuple(labels))
+        other = LatentDataset(self.folder, config, self.index, self.captions)
+        moved = [place.get(label, NONE_INDEX) for label in self.config.labels]
+        other._labels = torch.tensor([*moved, NONE_INDEX])[self._labels]  # -1 takes the last: none stays none
+        return other
 
     def rows(self, split: str) -> list[int]:
         """Returns the numbers of the rows of a split, in order."""

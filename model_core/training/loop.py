@@ -17,6 +17,7 @@ from model_core.data.latents import LatentDataset
 from model_core.device import DeviceName, select_device
 from model_core.errors import BadModelError
 from model_core.memory import memory_named
+from model_core.training.adaptation import Adaptation
 from model_core.training.batch import Batch, draw_batch, objective_of, require_fit
 from model_core.training.checkpoint import CHECKPOINT_NAME, Checkpoint, CheckpointWriter, read_checkpoint
 from model_core.training.config import TrainingConfig
@@ -62,7 +63,7 @@ class TrainingResult:
     """What a finished run leaves.
 
     Attributes:
-        weights: Averaged weights by parameter name.
+        weights: Averaged weights by name of each trained parameter.
         losses: Loss of every step.
         num_parameters: Number of trained numbers.
         resumed_from: Steps that a checkpoint had already done; 0 for a run from the beginning.
@@ -84,6 +85,7 @@ def train(
     scratch: Path,
     device: DeviceName = "auto",
     distributed: Distributed = _ALONE,
+    adaptation: Adaptation | None = None,
     on_step: Callable[[StepProgress], None] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
     matmul_peak: MatmulPeak | None = None,
@@ -100,6 +102,8 @@ def train(
         scratch: Folder for checkpoints, the same for all processes; it is found again by the next attempt.
         device: Where to compute.
         distributed: This process's place among others, which call this with the same arguments.
+        adaptation: A trained network to start from, of which adapters alone are learnt; the result holds these. From the
+            beginning if not given.
         on_step: Called after every step.
         clock: Seconds, for speed and for when to write checkpoints.
         matmul_peak: Measures what the machine reaches in a matmul, once, before the first step; not measured if not given.
@@ -115,7 +119,7 @@ def train(
     with (
         lost_workers_named(distributed),
         CheckpointWriter(scratch / CHECKPOINT_NAME) as writer,
-        closing(_Run(config, architecture, latents, scratch, where, distributed)) as run,
+        closing(_Run(config, architecture, latents, scratch, where, distributed, adaptation)) as run,
     ):
         resumed_from = run.resume()
         peak = run.peak(matmul_peak) if matmul_peak and run.state.step < config.num_steps else None
@@ -143,7 +147,7 @@ def train(
         return TrainingResult(
             weights=run.state.averaged_weights(),
             losses=run.state.losses.tolist(),
-            num_parameters=run.state.model.num_parameters,
+            num_parameters=run.state.num_parameters,
             resumed_from=resumed_from,
             precision=run.precision,
         )
@@ -160,7 +164,9 @@ class _Run:
         scratch: Path,
         device: torch.device,
         distributed: Distributed,
+        adaptation: Adaptation | None,
     ) -> None:
+        latents = latents if adaptation is None else latents.with_labels(adaptation.labels)
         self._rows = latents.rows("train")
         require_fit(config, architecture, latents, self._rows, num_processes=distributed.world_size)
         self.config, self.architecture, self.latents = config, architecture, latents
@@ -172,11 +178,18 @@ class _Run:
             "architecture": architecture.to_dict(),
             "codec_digest": latents.config.codec_digest,
             "dataset_digest": latents.config.dataset_digest,
+            **({} if adaptation is None else {"adaptation": adaptation.work()}),
         }
         with _memory_named(config):
             captions = _captions(latents, self._rows) if config.whiten_captions and architecture.reads_pooled_text else None
             self.state = TrainingState(
-                config, architecture, device=device, precision=self.precision, distributed=distributed, captions=captions
+                config,
+                architecture,
+                device=device,
+                precision=self.precision,
+                distributed=distributed,
+                captions=captions,
+                adaptation=adaptation,
             )
         self.state_is_whole = True  # False while an optimiser step is half applied and must not be saved
 

@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from model_core.diffusion.condition import Condition
 from model_core.diffusion.objective import Objective
+from model_core.training.adaptation import Adaptation
 from model_core.training.batch import Batch
 from model_core.training.config import TrainingConfig
 from model_core.training.data_order import random_generator
@@ -39,7 +40,7 @@ class TrainingState:
 
     Attributes:
         model: The network being trained.
-        ema: Averaged weights by parameter name.
+        ema: Averaged weights by name of each trained parameter.
         losses: Loss of every step, NaN for steps not done.
         step: Steps done.
 
@@ -50,6 +51,7 @@ class TrainingState:
         precision: Of matmuls.
         distributed: This process's place among others.
         captions: Embeddings of the captions to train on; with them, a network that reads pooled captions starts whitened.
+        adaptation: What to start from and which adapters to learn alone; all weights are drawn, and learnt, if not given.
     """
 
     def __init__(
@@ -61,22 +63,26 @@ class TrainingState:
         precision: ResolvedPrecision = "float32",
         distributed: Distributed = _ALONE,
         captions: Float[Tensor, "n dim"] | None = None,
+        adaptation: Adaptation | None = None,
     ) -> None:
         self.config = config
         self.device = device
         self.distributed = distributed
         self._precision = precision
-        generator = random_generator(config.seed, "weights")
-        self.model = DiT(architecture, generator=generator)
-        if captions is not None and self.model.text_embedder is not None:
-            self.model.text_embedder.whiten(captions, generator)
+        if adaptation is None:
+            generator = random_generator(config.seed, "weights")
+            self.model = DiT(architecture, generator=generator)
+            if captions is not None and self.model.text_embedder is not None:
+                self.model.text_embedder.whiten(captions, generator)
+        else:
+            self.model = adaptation.network(config.seed)
         self.model.to(device)
         self.model.set_activation_checkpointing(config.activation_checkpointing)
         if config.compile:
             for block in self.model.blocks:
                 block.compile()
         self._network = distribute(self.model, distributed, device)
-        self._parameters = dict(self.model.named_parameters())
+        self._parameters = {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
         self.ema = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
         self.losses = torch.full((config.num_steps,), torch.nan, dtype=torch.float64)
         self.step = 0
@@ -168,6 +174,11 @@ class TrainingState:
         into = self.tensors()
         restore_tensors(into, divided_like(found, into), source=source)
         self.step = step
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of trained numbers."""
+        return sum(parameter.numel() for parameter in self._parameters.values())
 
     def averaged_weights(self) -> dict[str, Tensor]:
         """Returns the averaged weights, whole, in main memory."""

@@ -14,6 +14,7 @@ import torch
 from model_core.data.latents import LatentDataset
 from model_core.device import DeviceName, select_device
 from model_core.errors import BadModelError, ModelCoreError
+from model_core.training.adaptation import Adaptation
 from model_core.training.config import TrainingConfig
 from model_core.training.distributed import Distributed, StrategyName, WorkerLostError, joined_processes
 from model_core.training.loop import StepProgress, TrainingResult, train
@@ -35,6 +36,7 @@ def train_in_processes(
     device: DeviceName,
     on_step: Callable[[StepProgress], None],
     matmul_peak: MatmulPeak | None = None,
+    adaptation: Adaptation | None = None,
 ) -> TrainingResult:
     """Trains as `model_core.training.loop.train` does, in so many processes, to the same weights but for rounding.
 
@@ -50,12 +52,13 @@ def train_in_processes(
         device: Where to compute.
         on_step: Called after every step, in this process alone.
         matmul_peak: A function of a module, which each process calls for itself.
+        adaptation: As of `train`.
 
     Raises:
         BadModelError: There are more processes than GPUs, or than pictures of a step.
         ModelCoreError: What `train` raises, here or in another process, which is named then.
     """
-    here = _Share(config, architecture, latents, scratch, device, strategy, num_processes, matmul_peak)
+    here = _Share(config, architecture, latents, scratch, device, strategy, num_processes, matmul_peak, adaptation)
     if num_processes == 1:
         return here.train(on_step, Distributed())
     here.check()
@@ -78,6 +81,7 @@ class _Share:
     strategy: StrategyName
     num_processes: int
     matmul_peak: MatmulPeak | None
+    adaptation: Adaptation | None
 
     def check(self) -> None:
         if self.num_processes * self.config.accumulate_steps > self.config.batch_size:
@@ -117,6 +121,7 @@ class _Share:
             distributed=distributed,
             on_step=on_step,
             matmul_peak=self.matmul_peak,
+            adaptation=self.adaptation,
         )
 
 

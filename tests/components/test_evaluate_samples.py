@@ -6,6 +6,7 @@ import torch
 
 from components.evaluate.config import Config
 from components.evaluate.samples import Conditions, SamplingPlan, draw_samples
+from governance.errors import IntegrityError
 from model_core.codec.io import save_codec
 from model_core.errors import BadModelError
 from model_core.transformer.dit import DiT
@@ -72,3 +73,12 @@ def test_a_model_that_attends_to_tokens_draws_for_those_of_the_captions(tmp_path
         tmp_path / "other", bias=0.1, architecture=cross, conditions=dataclasses.replace(conditions, text_states=(-states, mask))
     )
     assert [bool((a == b).all()) for a, b in zip(pictures, other, strict=True)] == [True] + [False] * 7
+
+
+def test_a_models_labels_are_found_by_name_where_the_datas_are_others(tmp_path):
+    swapped = dataclasses.replace(CONDITIONS, labels=1 - CONDITIONS.labels, label_names=("squares", "circles"))
+    expected = draw(tmp_path / "own", bias=0.1)
+    np.testing.assert_array_equal(draw(tmp_path / "swapped", bias=0.1, conditions=swapped), expected)
+    unknown = dataclasses.replace(CONDITIONS, label_names=("circles", "stars"))
+    with pytest.raises(IntegrityError, match="the label 'stars', which the model was not trained on"):
+        draw(tmp_path / "unknown", bias=0.1, conditions=unknown)

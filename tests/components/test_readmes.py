@@ -43,7 +43,7 @@ def _says(told: str, default: Any) -> bool:
     return value == (list(default) if isinstance(default, tuple) else default)
 
 
-@pytest.mark.parametrize("step", ["train_dit", "evaluate", "generate_media", "encode_latents", "train_codec"])
+@pytest.mark.parametrize("step", ["train_dit", "finetune_dit", "evaluate", "generate_media", "encode_latents", "train_codec"])
 def test_the_defaults_that_the_readme_tells_are_those_that_hold(step: str) -> None:
     defaults = {name: field.default for name, field in STEPS[step].config_class().model_fields.items()}
     told = _told_defaults(step)
