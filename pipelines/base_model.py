@@ -4,14 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
-
-from components.store import artifact_digest
 from governance.errors import IntegrityError
+from infra.artifact_folders import find_artifact
 from infra.errors import BadSettingError
 from infra.home import Home
 from infra.model_versions import ModelVersion, find_version, open_version
-from infra.tables import artifacts
 from infra.withdrawal_reach import require_none_behind
 from pipelines.params import FinetuneParams
 
@@ -108,14 +105,8 @@ def _codec_of(home: Home, package: "ModelPackage") -> Path:
 
     Otherwise it is the package's own copy, with the same weights.
     """
-    columns = artifacts.c
-    query = select(columns.location).where(columns.kind == "codec", columns.digest == package.config["codec_digest"])
-    with home.database.read() as connection:
-        location = connection.execute(query).scalar()
-    if location is not None:
-        try:
-            if artifact_digest("codec", Path(location)) == package.config["codec_digest"]:
-                return Path(location)
-        except (IntegrityError, OSError):  # moved, changed, or on another host
-            pass
-    return package.codec
+    try:
+        found = find_artifact(home, "codec", str(package.config["codec_digest"]))
+    except IntegrityError:  # the package's copy is what was signed
+        found = None
+    return found or package.codec

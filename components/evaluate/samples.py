@@ -139,7 +139,7 @@ def holdout_conditions(config: Config, dataset: Dataset, latents_folder: Path) -
         has_text=has_text,
         text_states=latents.caption_tokens(chosen) if latents.has_caption_tokens and has_text.any() else None,
         seeds=tuple(range(config.seed, config.seed + config.num_samples)),
-        label_names=latents.config.labels,
+        label_names=tuple(dataset.labels),
     )
 
 

@@ -130,7 +130,8 @@ class StandIn:
     def load_transformer(self, folder):
         model = torch.nn.Module()
         model.config = types.SimpleNamespace(text_dim=self.text_dim, reads_text_states=False)
-        return model, None
+        known = types.SimpleNamespace(labels=list(Dataset.open(self.dataset_folder).labels))
+        return model, types.SimpleNamespace(conditioning=known)
 
     def load_codec(self, folder):
         return torch.nn.Module()
