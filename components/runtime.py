@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _PACKAGED = ("validate_data", "encode_latents", "evaluate", "register_model")
 _TRAINERS = {"finetune": "finetune_dit"}
 _USUAL_TRAINER = "train_dit"
+_IMPORTER = "import_checkpoint"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +149,7 @@ def _parse_config(spec: StepSpec, config: Mapping[str, Any], pipeline: str) -> "
     made = spec.config_class()
     values = dict(config)
     if "code_digests" in made.model_fields and not values.get("code_digests"):
-        packaged = (*_PACKAGED, _TRAINERS.get(pipeline, _USUAL_TRAINER))
+        packaged = (_IMPORTER,) if spec.name == _IMPORTER else (*_PACKAGED, _TRAINERS.get(pipeline, _USUAL_TRAINER))
         values["code_digests"] = {step: source_digest(STEPS[step].module) for step in packaged}
     try:
         return made.model_validate(values)
@@ -240,7 +241,7 @@ def _run(
         metrics=metrics,
         scratch=context.work.scratch,
         cache=context.home.step_cache(context.spec.name),
-        registry=tracking.registry() if context.spec.name == "register_model" else None,
+        registry=tracking.registry() if "package" in context.spec.outputs else None,
         watermarker=_watermarker(context) if context.spec.name == "generate_media" else None,
     )
     with _terminate_as_interrupt():

@@ -64,6 +64,12 @@ _STEPS = (
         outputs={"package": "package"},
     ),
     StepSpec(
+        name="import_checkpoint",
+        inputs={"checkpoint": "checkpoint", "codec": "codec"},
+        outputs={"package": "package"},
+        optional=frozenset({"codec"}),
+    ),
+    StepSpec(
         name="generate_media",
         inputs={"package": "package", "request": "request", "evaluation": "evaluation"},
         outputs={"media": "media_set"},

@@ -4,12 +4,13 @@ The same package always gives the same document: it has no timestamp, and its se
 """
 
 import hashlib
+import re
 import uuid
 from collections.abc import Mapping
 from typing import Any
 
 from governance import package_layout as layout
-from governance.model_records import Figure, ModelRecords, bases_of, figures, samples_of
+from governance.model_records import Figure, ModelRecords, bases_of, figures, origin_of, samples_of
 
 INTENDED_USE = "Generating labelled, traceable pictures in the style of its training data, for review by a person before use."
 LIMITS = (
@@ -17,6 +18,7 @@ LIMITS = (
     "Captions are understood through a small English sentence encoder; negations, counts and spatial relations are weak.",
     "A picture that resembles a training item closely is possible; the memorisation figures say how often it was seen.",
 )
+_ADDRESS = re.compile(r"https?://[\x21-\x7e]{1,480}")
 RISK = "Generated pictures can be taken for originals, or repeat the gaps and imbalances of the training data."
 MITIGATION = "Every picture's digest, model and data are on record, so that a published picture can be traced and labelled."
 
@@ -32,7 +34,9 @@ def ml_bom(records: ModelRecords, file_digests: Mapping[str, str]) -> dict[str, 
         BadRecordError: The evaluation report has no usable metrics.
     """
     identity = _digest_of(file_digests)
-    training_data = records.config["training_data"]
+    is_imported = origin_of(records.config) is not None
+    data = [] if is_imported else [_dataset(records, records.config["training_data"]["dataset_digest"])]
+    behind = [*data, *_data_of_bases(records.config)]
     return {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
@@ -41,15 +45,12 @@ def ml_bom(records: ModelRecords, file_digests: Mapping[str, str]) -> dict[str, 
         "version": 1,
         "metadata": {"component": _model(records, file_digests, identity)},
         "components": [
-            _dataset(records, training_data["dataset_digest"]),
-            *_data_of_bases(records.config),
+            *behind,
             *_text_encoder(records),
             *_files(file_digests),
             *_libraries(records.config.get("libraries", {})),
         ],
-        "dependencies": [
-            {"ref": "model", "dependsOn": ["training-data", *(one["bom-ref"] for one in _data_of_bases(records.config))]}
-        ],
+        "dependencies": [{"ref": "model", "dependsOn": [one["bom-ref"] for one in behind]}],
     }
 
 
@@ -68,6 +69,7 @@ def _model(records: ModelRecords, file_digests: Mapping[str, str], identity: str
         "description": f"Latent diffusion transformer with codec, {config['objective']} objective.",
         "hashes": [_sha256(file_digests[layout.WEIGHTS])],
         **_pedigree(config),
+        **_origin(config),
         "modelCard": _model_card(records),
         "properties": _properties(
             {
@@ -75,25 +77,32 @@ def _model(records: ModelRecords, file_digests: Mapping[str, str], identity: str
                 "seed": config.get("training", {}).get("seed", ""),
                 "codec_digest": config["codec_digest"],
                 **{f"code:{name}": digest for name, digest in config.get("code", {}).items()},
-                **{f"training_data:{name}": value for name, value in config["training_data"].items() if name.endswith("_digest")},
+                **{
+                    f"training_data:{name}": value
+                    for name, value in config.get("training_data", {}).items()
+                    if name.endswith("_digest")
+                },
+                **_facts_of_origin(config),
             }
         ),
     }
 
 
 def _model_card(records: ModelRecords) -> dict[str, Any]:
+    reads_captions = bool(records.config["conditioning"].get("text_encoder"))
+    measured = [] if origin_of(records.config) is not None else figures(records.evaluation)
     return {
         "modelParameters": {
             "approach": {"type": "supervised"},
             "task": "image generation from a label or a caption",
             "architectureFamily": "diffusion transformer",
             "modelArchitecture": f"DiT ({records.config['format']})",
-            "datasets": [{"ref": "training-data"}],
-            "inputs": [{"format": "category label"}, {"format": "caption, text"}],
+            **({} if origin_of(records.config) is not None else {"datasets": [{"ref": "training-data"}]}),
+            "inputs": [{"format": "category label"}, *([{"format": "caption, text"}] if reads_captions else [])],
             "outputs": [{"format": f"{samples_of(records.config, plural=False)}, RGB"}],
         },
         "quantitativeAnalysis": {
-            "performanceMetrics": [metric for figure in figures(records.evaluation) for metric in _metrics(figure)],
+            "performanceMetrics": [metric for figure in measured for metric in _metrics(figure)],
         },
         "considerations": {
             "users": ["data scientists", "ops teams", "business colleagues, through generated pictures"],
@@ -136,6 +145,25 @@ def _dataset(records: ModelRecords, digest: str) -> dict[str, Any]:
     return component
 
 
+def _origin(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the licence of an imported model, and where it was got from, as whoever imported it said."""
+    origin = origin_of(config)
+    if origin is None:
+        return {}
+    found: dict[str, Any] = {"licenses": [{"license": {"name": str(origin["licence"])}}]}
+    if _ADDRESS.fullmatch(str(origin["stated"])):
+        found["externalReferences"] = [{"type": "distribution", "url": str(origin["stated"])}]
+    return found
+
+
+def _facts_of_origin(config: Mapping[str, Any]) -> dict[str, Any]:
+    origin = origin_of(config)
+    if origin is None:
+        return {}
+    files = {f"imported_file:{name}": digest for name, digest in origin["files"].items()}
+    return {"origin": origin["stated"], "layout": origin["layout"], "training_data": origin["training_data"], **files}
+
+
 def _pedigree(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what the model was fine-tuned from, as CycloneDX has it: its ancestors, the nearest first."""
     bases = bases_of(config)
@@ -148,7 +176,8 @@ def _pedigree(config: Mapping[str, Any]) -> dict[str, Any]:
             "name": str(base["name"]),
             "version": str(base["version"]),
             "hashes": [_sha256(base["weights_digest"])],
-            "properties": _properties({"root_digest": base["root_digest"]}),
+            **_origin(base),
+            "properties": _properties({"root_digest": base["root_digest"], **_facts_of_origin(base)}),
         }
         for place, base in enumerate(bases, start=1)
     ]

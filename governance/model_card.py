@@ -5,7 +5,7 @@ from typing import Any
 
 from governance import package_layout as layout
 from governance.mlbom import INTENDED_USE, LIMITS, MITIGATION, RISK
-from governance.model_records import Figure, ModelRecords, bases_of, figures, plain_markdown, samples_of, show_number
+from governance.model_records import Figure, ModelRecords, bases_of, figures, origin_of, plain_markdown, samples_of, show_number
 
 _MEANINGS = {
     "kid": "Kernel Inception Distance to held-out pictures, on EfficientNet-Lite0 features; lower is better",
@@ -32,19 +32,24 @@ _NOT_FOR = (
 )
 
 
+NOT_RECORDED = "What it was trained on is not known to groundswell: ask its origin."
+
+
 def model_card(records: ModelRecords) -> str:
     """Returns the card as Markdown.
 
     Raises:
         BadRecordError: The evaluation report has no usable metrics.
     """
+    origin = origin_of(records.config)
     sections = (
         _introduction(records),
         _section("Intended use", [INTENDED_USE, "", "Not for:", "", *(f"- {line}" for line in _NOT_FOR)]),
         *([_section("Fine-tuned from", _base(records))] if bases_of(records.config) else []),
-        _section("Training data", _data(records)),
+        *([_section("Where it comes from", _origin(origin))] if origin is not None else []),
+        _section("Training data", [NOT_RECORDED, ""] if origin is not None else _data(records)),
         _section("How it was made", _making(records)),
-        _section("Evaluation", _evaluation(records)),
+        _section("Evaluation", ["It was not evaluated here.", ""] if origin is not None else _evaluation(records)),
         _section("Limits and risks", [*(f"- {line}" for line in LIMITS), f"- {RISK} {MITIGATION}"]),
         _section("How to verify", _verification()),
     )
@@ -120,7 +125,30 @@ def _base(records: ModelRecords) -> list[str]:
     return lines + [_data_of_base(base) for base in (nearest, *further)]
 
 
+def _origin(origin: Mapping[str, Any]) -> list[str]:
+    """Says where an imported model was got from, as whoever imported it said, and what was given."""
+    return [
+        "It was trained elsewhere, and imported from a published checkpoint.",
+        "",
+        *_table(
+            ("what", "as whoever imported it says"),
+            [
+                ("origin", plain_markdown(origin["stated"])),
+                ("licence", plain_markdown(origin["licence"])),
+                ("layout", plain_markdown(origin["layout"])),
+            ],
+        ),
+        "",
+        *_table(("file", "SHA-256"), [(plain_markdown(name), digest) for name, digest in sorted(origin["files"].items())]),
+    ]
+
+
 def _data_of_base(base: Mapping[str, Any]) -> str:
+    if (origin := origin_of(base)) is not None:
+        return (
+            f"- {_version(base)}: imported from {plain_markdown(origin['stated'])}, licence {plain_markdown(origin['licence'])}. "
+            f"{NOT_RECORDED}"
+        )
     data = base.get("training_data") or {}
     items = show_number(sum((data.get("num_items") or {}).values()))
     counts = sorted((data.get("licences") or {}).items())

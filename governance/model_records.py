@@ -53,6 +53,16 @@ def bases_of(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return found
 
 
+def origin_of(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Returns where a model was imported from, None for one that was trained here.
+
+    Args:
+        config: A package's ``config.json``.
+    """
+    origin = config.get("origin")
+    return origin if isinstance(origin, Mapping) else None
+
+
 def licences_behind(config: Mapping[str, Any]) -> dict[str, int] | None:
     """Returns how many items a model, and what it was fine-tuned from, learnt from under each licence; None if it does not say.
 

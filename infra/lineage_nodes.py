@@ -19,6 +19,7 @@ _STEPS = {
     "encode_latents": "Encode to latents",
     "train_dit": "Train the model",
     "finetune_dit": "Fine-tune the model",
+    "import_checkpoint": "Import the checkpoint",
     "evaluate": "Evaluate",
     "register_model": "Register the model",
     "read_source": "Read the source",
@@ -34,6 +35,7 @@ _KINDS = {
     "model": "Trained weights",
     "evaluation": "Evaluation",
     "package": "Model package",
+    "checkpoint": "Published checkpoint",
     "media": "Generated file",
     "request": "Request",
 }

@@ -227,6 +227,9 @@ def _about_node(node: str, records: Records) -> list[str]:
         questions.append(f"The step {step_title(node, records)} is named by lineage, but its record is missing.")
     if node.startswith("media:") and node not in records.assets:
         questions.append(f"Where the file with SHA-256 {digest_of(node)[:12]} came from is unknown: it was not made here.")
+    if node.startswith("checkpoint:"):
+        told = records.artifacts.get(node, {}).get("facts", {}).get("origin") or "not recorded"
+        questions.append(f"What the published checkpoint {digest_of(node)[:12]} was trained on is unknown; its origin: {told}.")
     if node.startswith("package:") and not records.versions.get(digest_of(node)):
         questions.append(f"The model package {digest_of(node)[:12]} is not registered as a version.")
     unasked = [row for row in records.assets.get(node, ()) if row["condition_commitment"] not in records.conditions]

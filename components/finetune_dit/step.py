@@ -118,7 +118,7 @@ def _require_fit(base: ModelConfig, latents: LatentDataset, package: Path, named
             f"{name} makes {base.fps:g} frames a second, the clips have {data.fps:g}", hint=f"set data.fps={base.fps:g}"
         )
     encoder = base.conditioning.text_encoder
-    if base.transformer().text_dim and data.text_encoder.digest != encoder.digest:
+    if encoder is not None and base.transformer().text_dim and data.text_encoder.digest != encoder.digest:
         raise BadModelError(
             f"{name} reads captions by text encoder {encoder.name} {encoder.digest[:12]}, the latents' are of "
             f"{data.text_encoder.name} {data.text_encoder.digest[:12]}",

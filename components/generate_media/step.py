@@ -82,6 +82,8 @@ def run(
     label = _label_index(request, model_config.conditioning.labels)
     text = states = None
     if request.prompt is not None:
+        if model_config.conditioning.text_encoder is None:
+            raise BadModelError("the model has learnt from no captions", hint="ask by label")
         encoder = text_encoder or MiniLMEncoder()
         _require_encoder(encoder, model_config.conditioning.text_encoder)
         text = encoder.encode([request.prompt])

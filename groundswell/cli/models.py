@@ -10,6 +10,7 @@ from groundswell.cli.comparing import flatten, show_value
 from groundswell.cli.context import Group, Invocation, pass_invocation
 from groundswell.cli.metrics import metric_rows, without_bounds
 from groundswell.cli.model_diff import diff
+from groundswell.cli.model_import import import_
 from groundswell.cli.output import echo_facts, echo_json, echo_table, format_number, format_time, heading, printable, shorten
 from groundswell.cli.withdrawn import print_withdrawals, withdrawals_of
 
@@ -24,7 +25,7 @@ _DIGEST_CHARACTERS = 12
 
 @click.group(cls=Group, name="models")
 def command() -> None:
-    """List, verify, show and compare registered models.
+    """List, verify, show and compare registered models, and import published ones.
 
     MODEL is name/version or name@alias.
     """
@@ -161,6 +162,7 @@ def sign(invocation: Invocation, model: str) -> None:
 
 
 command.add_command(diff)
+command.add_command(import_)
 
 
 def _open(home: "Home", model: str) -> "tuple[ModelVersion, ModelPackage]":

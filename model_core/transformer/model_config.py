@@ -29,10 +29,10 @@ class TextEncoderId(_Frozen):
 
 
 class Conditioning(_Frozen):
-    """What the model can be asked for: labels by place, captions by encoder."""
+    """What the model can be asked for: labels by place, captions by encoder; one that never saw captions has none."""
 
     labels: list[str]
-    text_encoder: TextEncoderId
+    text_encoder: TextEncoderId | None = None
 
 
 class SamplingDefaults(SamplingOptions):
@@ -111,9 +111,10 @@ class ModelConfig(BaseModel):
             raise BadModelError(
                 f"model config.json names {len(self.conditioning.labels)} labels, its architecture has {config.num_labels}"
             )
-        if config.text_dim not in {0, self.conditioning.text_encoder.dim}:
+        encoder = self.conditioning.text_encoder
+        if config.text_dim not in {0, encoder.dim if encoder else 0}:
             raise BadModelError(
-                f"model config.json: captions of width {self.conditioning.text_encoder.dim}, architecture for {config.text_dim}"
+                f"model config.json: captions of width {encoder.dim if encoder else 0}, architecture for {config.text_dim}"
             )
         self._require_objective_that_fits(config)
         self._require_sampling_that_fits(config)

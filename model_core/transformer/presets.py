@@ -67,3 +67,8 @@ def reference(name: str, *, in_channels: int = 4, num_labels: int = 1000) -> Tra
         BadModelError: There is no such name.
     """
     return replace(preset(name, in_channels=in_channels, num_labels=num_labels), learn_variance=True)
+
+
+def heads_of(*, depth: int, hidden_size: int) -> int | None:
+    """Returns the attention heads of the paper's network of a depth and width, None where it has none such."""
+    return next((heads for layers, width, heads in _SIZES.values() if (layers, width) == (depth, hidden_size)), None)
