@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from governance.digest import sha256_file
-from governance.errors import RefusedError
+from governance.errors import BadRecordError, RefusedError
 from governance.guardrails.judging import BadPromptError, GuardrailError
 from infra.errors import BadSettingError
 from infra.home import Home
 from model_core.errors import BadDataError
 from pipelines.generation import GenerateRequest, generate
 from pipelines.request_table import BadRow, Row
+from pipelines.source_media import source_below
 
 RESULTS_NAME: Final = "results.csv"
 SHEET_NAME: Final = "contact-sheet.png"
@@ -42,6 +43,7 @@ class Result:
         seed: What it was made from.
         model: ``name/version``.
         run_id: The run that made it.
+        source_sha256: SHA-256 of the file that it was made from, if from one.
         reason: Why it was not made; never the prompt.
     """
 
@@ -53,6 +55,7 @@ class Result:
     seed: str = ""
     model: str = ""
     run_id: str = ""
+    source_sha256: str = ""
     reason: str = ""
 
 
@@ -66,6 +69,7 @@ def run_batch(
     bad: Sequence[BadRow],
     *,
     actor: str,
+    sources: Path = Path(),
     progress: Progress = lambda _done, _total, _what: None,
 ) -> list[Result]:
     """Makes the rows of a table, and writes results and contact sheet.
@@ -76,6 +80,7 @@ def run_batch(
         rows: What to make.
         bad: Rows that cannot be made; they stand in the results with the reason.
         actor: The identity that asks.
+        sources: The table's folder, below which the files lie that rows are made from.
         progress: Called with rows done, rows in all, and what is being done.
 
     Returns:
@@ -90,17 +95,19 @@ def run_batch(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadSettingError(f"{out} cannot be written: {error.strerror}", hint="name another with --out") from error
-    asked = {row.request_id: _asked(template, row) for row in rows}
+    digests = _source_digests(sources, rows)
+    asked = {row.request_id: _asked(template, row, digests.get(row.source or "", "")) for row in rows}
     known = _known(out, asked)
     found: dict[int, Result] = {
-        row.line: Result(request_id=row.request_id, segment="", status=BAD, reason="; ".join(row.problems)) for row in bad
+        row.line: Result(request_id=row.request_id, segment=row.segment, status=BAD, reason="; ".join(row.problems))
+        for row in bad
     }
     with (out / _JOURNAL_NAME).open("a", encoding="utf-8") as journal:
         for done, row in enumerate(rows):
             progress(done, len(rows), f"making {row.request_id}")
             result = known.get(row.request_id)
             if result is None:
-                result = _make(home, template, row, actor=actor)
+                result = _make(home, template, row, sources=sources, actor=actor)
                 journal.write(json.dumps({"asked": asked[row.request_id], **asdict(result)}) + "\n")
                 journal.flush()
                 os.fsync(journal.fileno())
@@ -112,23 +119,26 @@ def run_batch(
     return results
 
 
-def _make(home: Home, template: GenerateRequest, row: Row, *, actor: str) -> Result:
-    request = replace(
-        template,
-        prompt=row.prompt,
-        label=row.label,
-        num_images=1,
-        seed=_seed(template, row),
-        num_frames=template.num_frames if row.frames is None else row.frames,
-        out=template.out / row.request_id,
-    )
+def _make(home: Home, template: GenerateRequest, row: Row, *, sources: Path, actor: str) -> Result:
     blank = Result(request_id=row.request_id, segment=row.segment, status=BAD)
     try:
+        request = replace(
+            template,
+            prompt=row.prompt,
+            label=row.label,
+            num_images=1,
+            seed=_seed(template, row),
+            num_frames=template.num_frames if row.frames is None else row.frames,
+            source=source_below(sources, row.source) if row.source else None,
+            strength=row.strength,
+            out=template.out / row.request_id,
+        )
         made = generate(home, request, actor=actor)
-    except (BadDataError, BadPromptError) as error:
+    except (BadDataError, BadPromptError, BadRecordError) as error:
         return replace(blank, reason=error.diagnosis)
     except GuardrailError as error:
         return replace(blank, status=REFUSED, reason=error.diagnosis)
+    blank = replace(blank, source_sha256=made.source_sha256 or "")
     if made.memorisation.withheld:
         return replace(blank, status=REFUSED, model=made.model_version, run_id=made.run_id, reason=WITHHELD)
     (file,) = made.files
@@ -143,7 +153,18 @@ def _make(home: Home, template: GenerateRequest, row: Row, *, actor: str) -> Res
     )
 
 
-def _asked(template: GenerateRequest, row: Row) -> str:
+def _source_digests(sources: Path, rows: Sequence[Row]) -> dict[str, str]:
+    """Returns the SHA-256 of each file that rows are made from, by its name in the table; of one that is gone, none."""
+    found = {}
+    for name in {row.source for row in rows if row.source}:
+        try:
+            found[name] = sha256_file(source_below(sources, name))
+        except (BadRecordError, OSError):
+            continue
+    return found
+
+
+def _asked(template: GenerateRequest, row: Row, source_sha256: str = "") -> str:
     """Returns a digest of all that decides what a row becomes, to tell whether the journal's line is about the same."""
     from governance.canonical import canonical_digest
 
@@ -151,6 +172,7 @@ def _asked(template: GenerateRequest, row: Row) -> str:
         **asdict(template),
         **asdict(row),
         "seed": _seed(template, row),
+        "source": source_sha256,
         "line": 0,  # a row with a seed of its own is the same wherever it stands
         "out": "",
         "options": dict(template.options),

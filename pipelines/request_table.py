@@ -10,9 +10,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from governance.errors import BadRecordError
 from model_core.errors import BadDataError
+from pipelines.source_media import source_below
 
-COLUMNS: Final = ("request_id", "prompt", "label", "segment", "seed", "frames")
+COLUMNS: Final = ("request_id", "prompt", "label", "segment", "seed", "frames", "from", "strength")
 MAX_ROWS: Final = 10_000
 MAX_BYTES: Final = 16 << 20
 _SEPARATOR: Final = "\x1f"
@@ -31,6 +33,8 @@ class Row:
         segment: Whom it is for; passed on to the results.
         seed: Where it starts from, or None.
         frames: Frames of the clip, or None.
+        source: What it is made from, as a path below the table's folder; or None.
+        strength: How far that is left, from 0 to 1; or None.
     """
 
     line: int
@@ -40,15 +44,18 @@ class Row:
     segment: str
     seed: int | None
     frames: int | None
+    source: str | None = None
+    strength: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class BadRow:
-    """A row that cannot be made: its number, what it is called, and why."""
+    """A row that cannot be made: its number, what it is called, whom it is for, and why."""
 
     line: int
     request_id: str
     problems: tuple[str, ...]
+    segment: str = ""
 
 
 def read_requests(path: Path) -> tuple[list[Row], list[BadRow]]:
@@ -66,10 +73,10 @@ def read_requests(path: Path) -> tuple[list[Row], list[BadRow]]:
     texts = _read(path)
     if not texts:
         raise BadDataError(f"{path} holds no requests", hint=_HINT)
-    problems = _problems(texts)
+    problems = _problems(texts, path.parent)
     good = [_row(line, values) for line, values in enumerate(texts, start=1) if line not in problems]
-    bad = [BadRow(line=line, request_id=texts[line - 1]["request_id"], problems=tuple(found)) for line, found in problems.items()]
-    return good, sorted(bad, key=lambda row: row.line)
+    bad = [_bad_row(line, texts[line - 1], problems[line]) for line in sorted(problems)]
+    return good, bad
 
 
 def _read(path: Path) -> list[dict[str, str]]:
@@ -111,7 +118,7 @@ def _check_heading(path: Path, heading: Sequence[str]) -> None:
         raise BadDataError(f"{path} lacks the column request_id, or both prompt and label", hint=_HINT)
 
 
-def _problems(texts: Sequence[Mapping[str, str]]) -> dict[int, list[str]]:
+def _problems(texts: Sequence[Mapping[str, str]], folder: Path) -> dict[int, list[str]]:
     """Returns what is wrong with rows, by their numbers: Great Expectations' findings over the suite."""
     import pandas as pd
 
@@ -120,7 +127,9 @@ def _problems(texts: Sequence[Mapping[str, str]]) -> dict[int, list[str]]:
 
     table = pd.DataFrame([dict(values) for values in texts], dtype=str)
     table["row"] = range(1, len(texts) + 1)
-    table["asked"] = ["+".join(name for name in ("prompt", "label") if values[name]) or "nothing" for values in texts]
+    table["asked"] = [_named(values, "prompt", "label") or _named(values, "from") or "nothing" for values in texts]
+    table["edit"] = [_named(values, "from", "strength") or "none" for values in texts]
+    table["source"] = [_source_state(folder, values["from"]) for values in texts]
     table["texts"] = [_SEPARATOR.join(values[name] for name in ("prompt", "label", "segment")) for values in texts]
     suite = parse_suite(files("pipelines").joinpath("requests_suite.yaml").read_text(encoding="utf-8"))
     with TemporaryDirectory() as docs:
@@ -132,6 +141,24 @@ def _problems(texts: Sequence[Mapping[str, str]]) -> dict[int, list[str]]:
     return dict(found)
 
 
+def _named(values: Mapping[str, str], *names: str) -> str:
+    """Returns which of these cells a row has filled, joined by plus signs."""
+    return "+".join(name for name in names if values[name])
+
+
+def _source_state(folder: Path, name: str) -> str:
+    try:
+        if name:
+            source_below(folder, name)
+    except BadRecordError:
+        return "unusable"
+    return "usable"
+
+
+def _bad_row(line: int, values: Mapping[str, str], problems: Sequence[str]) -> BadRow:
+    return BadRow(line=line, request_id=values["request_id"], problems=tuple(problems), segment=values["segment"])
+
+
 def _row(line: int, values: Mapping[str, str]) -> Row:
     return Row(
         line=line,
@@ -141,4 +168,6 @@ def _row(line: int, values: Mapping[str, str]) -> Row:
         segment=values["segment"],
         seed=int(values["seed"]) if values["seed"] else None,
         frames=int(values["frames"]) if values["frames"] else None,
+        source=values["from"] or None,
+        strength=float(values["strength"]) if values["strength"] else None,
     )

@@ -43,7 +43,7 @@ _MAX_IMAGES = 10_000
     "--requests",
     metavar="FILE",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="A CSV table of requests, one picture or clip each: request_id, prompt or label, segment, seed, frames.",
+    help="A CSV table of requests, one picture or clip each: request_id, prompt or label, segment, seed, frames, from, strength.",
 )
 @click.option(
     "-n",
@@ -130,7 +130,8 @@ def command(
     without its pixels; the others are handed out, and the exit code is 5.
 
     With --requests every row of a table is checked first, and bad rows are named; the rest is made, each with a run of its own,
-    and DIR/results.csv says by request_id what came of it. Interrupted, the same command goes on where it was. The exit code is
+    and DIR/results.csv says by request_id what came of it. Column `from` names a file below the table's folder, as --from does,
+    and `strength` how far to leave it. Interrupted, the same command goes on where it was. The exit code is
     3 if a row is bad, 5 if the guardrails refuse one.
     """
     editing = take_editing(options)
@@ -138,7 +139,7 @@ def command(
     if num_asked > 1 or (num_asked == 0 and editing["source"] is None):
         raise click.UsageError("name what to make: one of --prompt TEXT, --label NAME and --requests FILE")
     if requests is not None and editing["source"] is not None:
-        raise click.UsageError("a table of requests has no column for what to start from: leave out --from")
+        raise click.UsageError("a table of requests has a column `from` for what to start from: leave out --from")
     if requests is not None and num_images != 1:
         raise click.UsageError("a table of requests has a row for each picture or clip: leave out -n")
     from pipelines.generation import GenerateRequest, generate

@@ -10,6 +10,7 @@ import click
 from groundswell.cli.context import Invocation
 from groundswell.cli.live import task_progress
 from groundswell.cli.output import echo_facts, echo_json, echo_table, heading, shown_path, tell_warnings
+from groundswell.cli.withdrawn import warn_of_source
 
 if TYPE_CHECKING:
     from infra.home import Home
@@ -38,7 +39,9 @@ def make_requests(invocation: Invocation, home: "Home", template: "GenerateReque
         progress(0, 1, "checking the table")
         rows, bad = read_requests(table)
         tell_warnings([f"row {row.line} ({row.request_id or 'no request_id'}): {'; '.join(row.problems)}" for row in bad])
-        results = run_batch(home, template, rows, bad, actor=actor, progress=progress)
+        results = run_batch(home, template, rows, bad, actor=actor, sources=table.parent, progress=progress)
+    for source in sorted({one.source_sha256 for one in results if one.source_sha256}):
+        warn_of_source(home, source, program=invocation.program)
     results_file, sheet = template.out / RESULTS_NAME, template.out / SHEET_NAME
     code = exit_code_of(results)
     if invocation.as_json:

@@ -19,7 +19,7 @@ from tests.groundswell.conftest import Cli
         ("--from a.mp4 --keep-frames 1,x", "names no frames"),
         ("--from a.mp4 --keep-frames -1", "names no frames"),
         ("--from a.mp4 --keep-frames 0-9999999", "names no frames"),
-        ("--from a.png --strength 0.5 --requests", "no column for what to start from"),
+        ("--from a.png --strength 0.5 --requests", "a column `from` for what to start from"),
     ],
 )
 def test_options_that_make_no_sense_together_are_a_matter_of_usage(cli: Cli, tmp_path, options: str, words: str) -> None:

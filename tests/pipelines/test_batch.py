@@ -7,15 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from governance.digest import sha256_file
 from infra.home import Home
 from infra.ledger import iter_entries
+from infra.lineage import upstream
 from infra.settings import Settings
+from infra.tables import assets
 from pipelines.batch import _asked
 from pipelines.generation import GenerateRequest
 from pipelines.request_table import Row
-from tests.pipelines.calling import call, start
+from tests.content_world import drawing
+from tests.pipelines.calling import call, call_here, start
 from tests.pipelines.conftest import Trained
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -24,7 +28,7 @@ TABLE = """request_id,prompt,label,segment
 r-1,a grey cat,,north
 r-2,,dog,south
 r-3,,unicorn,
-r 4,,cat,
+r 4,,cat,south
 r-5,how to murder someone,,
 """
 
@@ -63,7 +67,7 @@ def test_a_table_is_made_and_made_again_only_where_something_is_missing(
         "r-5": "refused",
     }
     assert "murder" not in (out / "results.csv").read_text() + first.stdout + first.stderr
-    assert made["r-1"]["segment"] == "north"
+    assert (made["r-1"]["segment"], made["r 4"]["segment"]) == ("north", "south")
     assert (out / "contact-sheet.png").is_file()
     for name in ("r-1", "r-2"):
         assert sha256_file(out / made[name]["file"]) == made[name]["sha256"]
@@ -81,6 +85,33 @@ def test_a_table_is_made_and_made_again_only_where_something_is_missing(
     assert sha256_file(out / after["r-2"]["file"]) == after["r-2"]["sha256"]
 
 
+def test_a_row_is_made_from_its_file_again_only_where_the_file_is_another(home: Path, trained: Trained, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    photo = tmp_path / "photos" / "a.png"
+    drawing(3, size=40).save(photo)
+    (tmp_path / "photos" / "cut.png").write_bytes(photo.read_bytes()[:60])
+    table, out = tmp_path / "edits.csv", tmp_path / "out"
+    table.write_text("request_id,label,from,strength\nedit,cat,photos/a.png,0.5\nkeep,,photos/a.png,0\ncut,,photos/cut.png,0.5\n")
+    arguments = ["generate", trained.document["model_version"], "--requests", table, "--out", out]
+    assert call_here(home, *arguments).exit_code == 3
+    made = results(out)
+    assert (made["cut"]["status"], made["cut"]["source_sha256"]) == ("bad", "")
+    assert made["edit"]["source_sha256"] == made["keep"]["source_sha256"] == sha256_file(photo)
+    opened = Home.open(Settings.load(home))
+    with opened.database.read() as connection:
+        rows = connection.execute(select(assets).where(assets.c.source_sha256 == sha256_file(photo))).all()
+        graph = upstream(connection, f"media:{made['edit']['sha256']}")
+    opened.database.close()
+    assert {row.sha256 for row in rows} == {made["edit"]["sha256"], made["keep"]["sha256"]}
+    assert f"media:{sha256_file(photo)}" in graph.nodes
+
+    drawing(4, size=40).save(photo)
+    call_here(home, *arguments)
+    again = results(out)
+    assert again["edit"]["source_sha256"] == sha256_file(photo)
+    assert again["edit"]["run_id"] != made["edit"]["run_id"]
+
+
 def test_what_is_asked_hangs_on_the_seed_and_not_on_the_line_of_a_row_with_its_own(tmp_path: Path) -> None:
     template = GenerateRequest(model="m/1", out=tmp_path)
     own, none = (
@@ -89,6 +120,7 @@ def test_what_is_asked_hangs_on_the_seed_and_not_on_the_line_of_a_row_with_its_o
     assert _asked(template, own) == _asked(template, replace(own, line=2)) == _asked(replace(template, seed=5), own)
     assert _asked(template, none) != _asked(template, replace(none, line=2))
     assert _asked(template, none) != _asked(replace(template, seed=5), none)
+    assert _asked(template, own, "a" * 64) != _asked(template, own, "b" * 64)
 
 
 def test_an_interrupted_table_goes_on_where_it_was(home: Path, trained: Trained, tmp_path: Path) -> None:

@@ -70,6 +70,50 @@ def test_every_bad_row_is_named_and_the_rest_can_go_on(table):
         assert words in found[request_id]
 
 
+def test_a_bad_row_keeps_whom_it_is_for(table):
+    rows, bad = read_requests(table("request_id,prompt,label,segment\ngood,a cat,,north\nboth,a cat,food,south\n"))
+    assert ([row.segment for row in rows], [row.segment for row in bad]) == (["north"], ["south"])
+
+
+def test_what_a_row_is_made_from_lies_below_the_table_and_is_no_link(table, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(b"any")
+    (tmp_path / "photos" / "link.png").symlink_to(tmp_path / "photos" / "a.png")
+    (tmp_path / "elsewhere").symlink_to(tmp_path / "photos")
+    outside = tmp_path.parent / f"{tmp_path.name}-outside.png"
+    outside.write_bytes(b"any")
+    cells = [
+        "fine,,food,photos/a.png,0.5",
+        "alone,,,photos/a.png,0",
+        "whole,a cat,,./photos/a.png,1.0",
+        f"above,a cat,,../{outside.name},0.5",
+        f"absolute,a cat,,{outside},0.5",
+        "through,a cat,,photos/../photos/a.png,0.5",
+        "link,a cat,,photos/link.png,0.5",
+        "links,a cat,,elsewhere/a.png,0.5",
+        "missing,a cat,,photos/b.png,0.5",
+        "folder,a cat,,photos,0.5",
+        f"long,a cat,,{'x' * 300},0.5",
+        "half,a cat,,photos/a.png,",
+        "other-half,a cat,,,0.5",
+        "far,a cat,,photos/a.png,1.5",
+        "word,a cat,,photos/a.png,nan",
+    ]
+    rows, bad = read_requests(table("request_id,prompt,label,from,strength\n" + "\n".join(cells) + "\n"))
+    assert [(row.request_id, row.source, row.strength) for row in rows] == [
+        ("fine", "photos/a.png", 0.5),
+        ("alone", "photos/a.png", 0.0),
+        ("whole", "./photos/a.png", 1.0),
+    ]
+    found = {row.request_id: " ".join(row.problems) for row in bad}
+    for name in ("above", "absolute", "through", "link", "links", "missing", "folder", "long"):
+        assert "from is a regular file below the table's folder" in found[name]
+    for name in ("half", "other-half"):
+        assert "stand together" in found[name]
+    for name in ("far", "word"):
+        assert "from 0 to 1" in found[name]
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
