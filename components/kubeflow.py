@@ -4,11 +4,13 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from components.runtime import RunContext, describe_error, run_step
+from components.store import ArtifactRef
 from infra.home import Home
 from infra.locking import is_locked
 from infra.processes import exit_when
@@ -43,6 +45,32 @@ def run_component(
     Raises:
         SystemExit: The step failed; what and why is recorded in the home and in the step's log.
     """
+    with step_process(step, home=home, run_id=run_id) as run:
+        made = run_step(
+            run,
+            step,
+            json.loads(params).get(step, {}),
+            {name: Path(artifact.path) for name, artifact in inputs.items()},
+            declared={name: artifact.metadata["digest"] for name, artifact in inputs.items() if "digest" in artifact.metadata},
+        )
+    declare_outputs(outputs, made)
+
+
+@contextmanager
+def step_process(step: str, *, home: str, run_id: str) -> Iterator[RunContext]:
+    """Makes this process that of a step: what it prints goes to the step's log, and what fails ends it with an exit code.
+
+    Args:
+        step: What the step is called within its run.
+        home: The home's folder.
+        run_id: The run.
+
+    Yields:
+        The run.
+
+    Raises:
+        SystemExit: The block failed; what and why is recorded in the home and in the step's log.
+    """
     opened = Home.open(Settings.load(Path(home)), create=False)
     _log_to(opened.run_folder(run_id) / "logs" / f"{step}.log")
     if opened.settings.images:
@@ -50,17 +78,15 @@ def run_component(
     try:
         with opened.database.read() as connection:
             row = get_run(connection, run_id)
-        made = run_step(
-            RunContext(home=opened, run_id=run_id, pipeline=row.pipeline, actor=row.actor),
-            step,
-            json.loads(params).get(step, {}),
-            {name: Path(artifact.path) for name, artifact in inputs.items()},
-            declared={name: artifact.metadata["digest"] for name, artifact in inputs.items() if "digest" in artifact.metadata},
-        )
+        yield RunContext(home=opened, run_id=run_id, pipeline=row.pipeline, actor=row.actor)
     except BaseException as error:  # noqa: BLE001 - recorded by the runtime; kfp wants an exit code
         told = f"{traceback.format_exc()}error: {describe_error(error).diagnosis}"
         print(opened.settings.redact(told), file=sys.stderr, flush=True)  # noqa: T201 - the step's log
         raise SystemExit(_FAILED) from None
+
+
+def declare_outputs(outputs: Mapping[str, Any], made: Mapping[str, ArtifactRef]) -> None:
+    """Points kfp's output artifacts at what a step made."""
     for name, reference in made.items():
         outputs[name].uri = str(reference.path)
         outputs[name].metadata.update({"digest": reference.digest, "kind": reference.kind})

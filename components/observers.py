@@ -49,11 +49,17 @@ class StepContext:
     code_digest: str
     fingerprint: str
     work: WorkFolder
+    part: int | None = None
+
+    @property
+    def step(self) -> str:
+        """What the step is called within its run: its name, and the number of the part where the run does it several times."""
+        return self.spec.name if self.part is None else f"{self.spec.name}-{self.part:04d}"
 
     @property
     def subject(self) -> str:
         """The step's name in ledger and lineage."""
-        return f"step:{self.run_id}/{self.spec.name}"
+        return f"step:{self.run_id}/{self.step}"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -110,12 +116,12 @@ class Recorder:
         """Records that the step has started; a retried step starts anew."""
         context = self._context
         with context.home.database.unit_of_work() as uow:
-            key = (steps.c.run_id == context.run_id) & (steps.c.step == context.spec.name)
+            key = (steps.c.run_id == context.run_id) & (steps.c.step == context.step)
             uow.connection.execute(steps.delete().where(key))
             uow.connection.execute(
                 steps.insert().values(
                     run_id=context.run_id,
-                    step=context.spec.name,
+                    step=context.step,
                     status="running",
                     fingerprint=context.fingerprint,
                     started=uow.time,
@@ -172,7 +178,7 @@ class Recorder:
 
     def _end(self, uow: "UnitOfWork", status: str, *, record: Mapping[str, Any] | None = None, **values: Any) -> None:
         context = self._context
-        key = (steps.c.run_id == context.run_id) & (steps.c.step == context.spec.name)
+        key = (steps.c.run_id == context.run_id) & (steps.c.step == context.step)
         text = canonical_text(record, floats=True) if record is not None else None
         uow.connection.execute(steps.update().where(key).values(status=status, ended=uow.time, record=text, **values))
 
@@ -235,7 +241,7 @@ class Recorder:
         context = self._context
         event = lineage.run_event(
             event_type,
-            lineage.StepIdentity(run_id=context.run_id, pipeline=context.pipeline, step=context.spec.name),
+            lineage.StepIdentity(run_id=context.run_id, pipeline=context.pipeline, step=context.step),
             time=uow.time,
             inputs=[_described(one, facts or {}) for one in context.inputs.values()],
             outputs=[lineage.ArtifactRef(kind=one["kind"], digest=one["digest"]) for one in record["outputs"].values()]
@@ -286,11 +292,11 @@ class TrackingObserver:
             settings.mlflow_tracking_uri,
             settings.artifact_root,
             f"groundswell-{context.pipeline}",
-            context.spec.name,
+            context.step,
             lambda: _parent_run(context),
             {
                 "groundswell.run_id": context.run_id,
-                "groundswell.step": context.spec.name,
+                "groundswell.step": context.step,
                 "groundswell.fingerprint": context.fingerprint,
             },
         )
@@ -367,7 +373,7 @@ class ProgressObserver:
     """The progress file of the step."""
 
     def __init__(self, context: StepContext) -> None:
-        self.port = ProgressFile(context.home.run_folder(context.run_id) / "progress" / f"{context.spec.name}.json")
+        self.port = ProgressFile(context.home.run_folder(context.run_id) / "progress" / f"{context.step}.json")
 
     def ended(self, status: str, summary: str) -> None:
         """Writes the final state."""

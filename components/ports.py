@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from governance.model_records import RegisteredModel
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["Metrics", "Ports", "Progress", "RegisteredModel", "Registry", "StepReport", "Tracking", "Watermarker"]
+__all__ = ["Metrics", "Ports", "Progress", "RegisteredModel", "Registry", "RequestMaker", "StepReport", "Tracking", "Watermarker"]
 
 
 class Tracking(Protocol):
@@ -79,6 +81,23 @@ class Watermarker(Protocol):
         """
 
 
+class RequestMaker(Protocol):
+    """What makes the requests of a table as any other request is made: held to the guardrails, on record, signed."""
+
+    def make(self, requests: Path, options: Mapping[str, Any], out: Path, progress: Progress) -> "Sequence[Mapping[str, str]]":
+        """Makes them, going on where an earlier attempt with the same folder stopped.
+
+        Args:
+            requests: A folder with the table, ``requests.csv``, each row with its seed, and the files that rows are made from.
+            options: What holds for rows that do not say otherwise, by the names of the step's configuration.
+            out: The folder for the files.
+            progress: How far it has come.
+
+        Returns:
+            What came of each row, in order, by the columns of the table of results.
+        """
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ports:
     """What a step gets beside its configuration, inputs and outputs.
@@ -93,6 +112,7 @@ class Ports:
             costly to make. What is found there must be verified before use; it may be gone at any time, and there may be none.
         registry: The model registry; present for the step that registers.
         watermarker: Marks pixels; present for the step that generates media.
+        maker: Makes requests; present for the step that makes a part of a table.
     """
 
     tracking: Tracking
@@ -102,6 +122,7 @@ class Ports:
     cache: Path | None = None
     registry: Registry | None = None
     watermarker: Watermarker | None = None
+    maker: RequestMaker | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +133,8 @@ class StepReport:
         metrics: Figures worth comparing between runs; deterministic for the same work.
         summary: One line for a person.
         facts: JSON-serialisable facts for lineage and the report, such as item counts and licences. An error that a step
-            raises may have `facts`, too: what it found out before it failed.
+            raises may have `facts`, too: what it found out before it failed. `final` is False of work that may come out
+            otherwise another time: it is not reused, and its scratch folder stays for the next attempt.
         artifacts: Files or folders to log to MLflow, as paths relative to an output: ``{"validation": ["report.html"]}``.
     """
 

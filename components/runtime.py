@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.fingerprint import fingerprint
 from components.observers import MetricsObserver, ProgressObserver, Recorder, StepContext, StepResult, TrackingObserver
-from components.ports import Ports, StepReport, Watermarker
+from components.ports import Ports, RequestMaker, StepReport, Watermarker
 from components.specs import STEPS, StepSpec
 from components.store import ArtifactRef, WorkFolder, artifact_digest
 from governance.errors import IntegrityError
@@ -57,6 +57,8 @@ def run_step(
     inputs: Mapping[str, Path],
     *,
     declared: Mapping[str, str] | None = None,
+    part: int | None = None,
+    maker: RequestMaker | None = None,
 ) -> dict[str, ArtifactRef]:
     """Runs one step, or reuses what the same work made before.
 
@@ -66,6 +68,8 @@ def run_step(
         config: The step's configuration; unknown keys are refused.
         inputs: Folders by input name.
         declared: Digests by input name that the producers declared; an input that differs is refused.
+        part: Which part of the step's work it is, where a run does the step several times over.
+        maker: Makes requests, for the step that needs it.
 
     Returns:
         The outputs, by name.
@@ -77,7 +81,7 @@ def run_step(
         Exception: Whatever the step raises, after it has been recorded.
     """
     spec = STEPS[step]
-    context = _context(run, spec, _parse_config(spec, config, run.pipeline), inputs)
+    context = _context(run, spec, _parse_config(spec, config, run.pipeline), inputs, part)
     recorder = Recorder(context)
     progress = ProgressObserver(context)
     metrics = MetricsObserver(context)
@@ -91,7 +95,7 @@ def run_step(
                 metrics.ended("reused", work_s=0.0)
                 progress.ended("reused", str(reused.get("summary", "")))
                 return _references(context, reused)
-            return _execute(context, recorder, progress, metrics)
+            return _execute(context, recorder, progress, metrics, maker)
     except BaseException as error:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         problem = describe_error(error)
@@ -121,11 +125,10 @@ def describe_error(error: BaseException) -> StepError:
     )
 
 
-def _context(run: RunContext, spec: StepSpec, config: "BaseModel", inputs: Mapping[str, Path]) -> StepContext:
+def _context(run: RunContext, spec: StepSpec, config: "BaseModel", inputs: Mapping[str, Path], part: int | None) -> StepContext:
     references = {
         name: ArtifactRef(kind=kind, digest=artifact_digest(kind, inputs[name]), path=inputs[name])
-        for name, kind in spec.inputs.items()
-        if name in inputs or name not in spec.optional
+        for name, kind in spec.kinds(inputs.keys()).items()
     }
     code_digest = source_digest(spec.module)
     mark = fingerprint(step=spec.name, code_digest=code_digest, config=config.model_dump(mode="json"), inputs=references)
@@ -140,6 +143,7 @@ def _context(run: RunContext, spec: StepSpec, config: "BaseModel", inputs: Mappi
         code_digest=code_digest,
         fingerprint=mark,
         work=WorkFolder(run.home.work / mark),
+        part=part,
     )
 
 
@@ -186,7 +190,7 @@ def _check_withdrawn(context: StepContext) -> None:
 def _verified_reuse(context: StepContext, recorder: Recorder) -> dict[str, Any] | None:
     with context.home.database.read() as connection:
         earlier = find_completed_step(connection, context.fingerprint)
-    if earlier is None or not context.work.is_finished:
+    if earlier is None or not context.work.is_finished or not earlier.record["facts"].get("final", True):
         return None
     problems = context.work.mismatches(earlier.record["outputs"])
     if not problems:
@@ -201,6 +205,7 @@ def _execute(
     recorder: Recorder,
     progress: ProgressObserver,
     metrics: MetricsObserver,
+    maker: RequestMaker | None,
 ) -> dict[str, ArtifactRef]:
     tracking = TrackingObserver(context)
     status = "FAILED"
@@ -209,7 +214,7 @@ def _execute(
         tracking.start()
         module = import_module(context.spec.module)
         began = time.monotonic()
-        report = _run(context, module, tracking, progress, metrics)
+        report = _run(context, module, tracking, progress, metrics, maker)
         work_s = time.monotonic() - began
         tracking.ended(report)
         result = _result(context, report, work_s=work_s)
@@ -221,7 +226,8 @@ def _execute(
     finally:
         mlflow_run_id = tracking.finish(status)
     recorder.completed(result, mlflow_run_id=mlflow_run_id)
-    context.work.discard_scratch()
+    if result.report.facts.get("final", True):
+        context.work.discard_scratch()
     metrics.ended("completed", work_s=result.work_s, values=result.report.metrics)
     progress.ended("completed", result.report.summary)
     return _references(context, result.record())
@@ -233,6 +239,7 @@ def _run(
     tracking: TrackingObserver,
     progress: ProgressObserver,
     metrics: MetricsObserver,
+    maker: RequestMaker | None,
 ) -> StepReport:
     outputs = context.work.begin(context.spec.outputs)
     ports = Ports(
@@ -243,6 +250,7 @@ def _run(
         cache=context.home.step_cache(context.spec.name),
         registry=tracking.registry() if "package" in context.spec.outputs else None,
         watermarker=_watermarker(context) if context.spec.name == "generate_media" else None,
+        maker=maker,
     )
     with _terminate_as_interrupt():
         report: StepReport = module.run(

@@ -1,6 +1,6 @@
 """The steps: their names, and the kinds of artifact that they take and make."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -18,17 +18,33 @@ class StepSpec:
         inputs: Kinds by input name.
         outputs: Kinds by output name.
         optional: Inputs that may be missing.
+        many: Inputs of which there are several, named with a number after a hyphen: ``made-0000``, ``made-0001`` and so on.
     """
 
     name: str
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
     optional: frozenset[str] = frozenset()
+    many: frozenset[str] = frozenset()
 
     @property
     def module(self) -> str:
         """The module that holds ``run``."""
         return f"components.{self.name}.step"
+
+    def kinds(self, given: Collection[str]) -> dict[str, str]:
+        """Returns the kinds of a step's inputs by their names, those of which there are several each by its own.
+
+        Args:
+            given: The names of what is at hand.
+        """
+        found: dict[str, str] = {}
+        for name, kind in self.inputs.items():
+            if name in self.many:
+                found |= dict.fromkeys(sorted(one for one in given if one.startswith(f"{name}-")), kind)
+            elif name in given or name not in self.optional:
+                found[name] = kind
+        return found
 
     def config_class(self) -> "type[BaseModel]":
         """Returns the step's configuration class; cheap, since no ``config.py`` imports anything heavy."""
@@ -74,6 +90,18 @@ _STEPS = (
         inputs={"package": "package", "request": "request", "evaluation": "evaluation"},
         outputs={"media": "media_set"},
         optional=frozenset({"evaluation"}),
+    ),
+    StepSpec(name="validate_requests", inputs={"table": "requests"}, outputs={"plan": "request_plan"}),
+    StepSpec(
+        name="generate_batch",
+        inputs={"package": "package", "requests": "requests"},
+        outputs={"made": "made_requests"},
+    ),
+    StepSpec(
+        name="collect_results",
+        inputs={"plan": "request_plan", "made": "made_requests"},
+        outputs={"results": "results"},
+        many=frozenset({"made"}),
     ),
 )
 STEPS: Mapping[str, StepSpec] = {spec.name: spec for spec in _STEPS}

@@ -10,17 +10,14 @@ import hmac
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
-from infra.content_keys import root_private_key, signing_keys
+from infra.content_keys import signing_keys
+from infra.derived_secret import derived_secret
 
 if TYPE_CHECKING:
     from infra.home import Home
     from model_core.watermark import Detection
     from model_core.watermark.frames import Frames
 
-_KEY_BYTES = 32
 _KEY_USE = b"groundswell watermark key 1"
 _ID_USE = b"groundswell watermark id 1"
 
@@ -111,9 +108,7 @@ def watermark_secrets(home: "Home") -> WatermarkSecrets:
         BadSettingError: The private key of ``content-root`` is missing, unreadable, or not the one that the ledger names.
         IntegrityError: What the ledger says of the keys breaks a rule.
     """
-    private = root_private_key(home)
-    scalar = private.private_numbers().private_value.to_bytes(-(-private.key_size // 8))
-    return WatermarkSecrets(key=_derived(scalar, _KEY_USE), id_key=_derived(scalar, _ID_USE))
+    return WatermarkSecrets(key=derived_secret(home, _KEY_USE), id_key=derived_secret(home, _ID_USE))
 
 
 def find_mark(frames: "Frames", secrets: WatermarkSecrets) -> "Detection":
@@ -121,7 +116,3 @@ def find_mark(frames: "Frames", secrets: WatermarkSecrets) -> "Detection":
     from model_core.watermark import detect
 
     return detect(frames, secrets.key)
-
-
-def _derived(secret: bytes, use: bytes) -> bytes:
-    return HKDF(algorithm=hashes.SHA256(), length=_KEY_BYTES, salt=None, info=use).derive(secret)

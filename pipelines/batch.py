@@ -4,60 +4,25 @@ What is done stands in a journal beside the files, a line a request. The same co
 journal says was made, and still is there unchanged, is not made again.
 """
 
-import csv
-import io
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
+from components.collect_results.results import BAD, MADE, REFUSED, WITHHELD, Result, write_results, write_sheet
+from components.validate_requests.sources import source_below
+from components.validate_requests.table import BadRow, Row
 from governance.digest import sha256_file
-from governance.errors import BadRecordError, RefusedError
+from governance.errors import BadRecordError
 from governance.guardrails.judging import BadPromptError, GuardrailError
 from infra.errors import BadSettingError
 from infra.home import Home
 from model_core.errors import BadDataError
 from pipelines.generation import GenerateRequest, generate
-from pipelines.request_table import BadRow, Row
-from pipelines.source_media import source_below
 
-RESULTS_NAME: Final = "results.csv"
-SHEET_NAME: Final = "contact-sheet.png"
 _JOURNAL_NAME: Final = ".results.jsonl"
-MADE, BAD, REFUSED = "made", "bad", "refused"
-WITHHELD: Final = "withheld by the guardrails (memorisation): too near an item that the model was trained on"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """What came of one row; a column of ``results.csv`` each.
-
-    Attributes:
-        request_id: What the table calls it.
-        segment: Whom it is for.
-        status: `made`, `bad` (the row cannot be made) or `refused` (by the guardrails).
-        file: Where the file is, relative to the folder; "" where there is none.
-        sha256: SHA-256 of the file.
-        seed: What it was made from.
-        model: ``name/version``.
-        run_id: The run that made it.
-        source_sha256: SHA-256 of the file that it was made from, if from one.
-        reason: Why it was not made; never the prompt.
-    """
-
-    request_id: str
-    segment: str
-    status: str
-    file: str = ""
-    sha256: str = ""
-    seed: str = ""
-    model: str = ""
-    run_id: str = ""
-    source_sha256: str = ""
-    reason: str = ""
-
 
 Progress = Callable[[int, int, str], None]
 
@@ -91,6 +56,37 @@ def run_batch(
         IntegrityError: The model's package is not what was registered.
     """
     out = template.out
+    found = bad_results(bad)
+    found |= make_rows(home, template, rows, actor=actor, sources=sources, progress=progress)
+    progress(len(rows), len(rows), "writing results")
+    results = [found[line] for line in sorted(found)]
+    write_results(out, results)
+    write_sheet(out, results)
+    return results
+
+
+def bad_results(bad: Sequence[BadRow]) -> dict[int, Result]:
+    """Returns the results of rows that cannot be made, by their numbers."""
+    return {
+        row.line: Result(request_id=row.request_id, segment=row.segment, status=BAD, reason="; ".join(row.problems))
+        for row in bad
+    }
+
+
+def make_rows(
+    home: Home,
+    template: GenerateRequest,
+    rows: Sequence[Row],
+    *,
+    actor: str,
+    sources: Path = Path(),
+    progress: Progress = lambda _done, _total, _what: None,
+) -> dict[int, Result]:
+    """Makes rows of a table, going on where an earlier attempt stopped; returns their results by the rows' numbers.
+
+    The arguments are those of `run_batch`, whose errors it raises.
+    """
+    out = template.out
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -98,10 +94,7 @@ def run_batch(
     digests = _source_digests(sources, rows)
     asked = {row.request_id: _asked(template, row, digests.get(row.source or "", "")) for row in rows}
     known = _known(out, asked)
-    found: dict[int, Result] = {
-        row.line: Result(request_id=row.request_id, segment=row.segment, status=BAD, reason="; ".join(row.problems))
-        for row in bad
-    }
+    found: dict[int, Result] = {}
     with (out / _JOURNAL_NAME).open("a", encoding="utf-8") as journal:
         for done, row in enumerate(rows):
             progress(done, len(rows), f"making {row.request_id}")
@@ -112,11 +105,7 @@ def run_batch(
                 journal.flush()
                 os.fsync(journal.fileno())
             found[row.line] = result
-    progress(len(rows), len(rows), "writing results")
-    results = [found[line] for line in sorted(found)]
-    _write_results(out, results)
-    _write_sheet(out, results)
-    return results
+    return found
 
 
 def _make(home: Home, template: GenerateRequest, row: Row, *, sources: Path, actor: str) -> Result:
@@ -135,7 +124,7 @@ def _make(home: Home, template: GenerateRequest, row: Row, *, sources: Path, act
         )
         made = generate(home, request, actor=actor)
     except (BadDataError, BadPromptError, BadRecordError) as error:
-        return replace(blank, reason=error.diagnosis)
+        return replace(blank, reason=error.diagnosis.replace(f"{sources}/", ""))
     except GuardrailError as error:
         return replace(blank, status=REFUSED, reason=error.diagnosis)
     blank = replace(blank, source_sha256=made.source_sha256 or "")
@@ -202,34 +191,3 @@ def _known(out: Path, asked: Mapping[str, str]) -> dict[str, Result]:
         if same and result.status == MADE and path.is_file() and not path.is_symlink() and sha256_file(path) == result.sha256:
             known[result.request_id] = result
     return known
-
-
-def _write_results(out: Path, results: Sequence[Result]) -> None:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, fieldnames=list(Result.__dataclass_fields__), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: _harmless(value) for name, value in asdict(result).items()} for result in results)
-    partial = out / f"{RESULTS_NAME}.partial"
-    partial.write_text(buffer.getvalue(), encoding="utf-8")
-    partial.replace(out / RESULTS_NAME)
-
-
-def _harmless(cell: str) -> str:
-    """Keeps a spreadsheet from taking a cell for a formula; only what a bad row is called can look like one."""
-    return f"'{cell}" if cell[:1] in {"=", "+", "-", "@", "\t", "\r"} else cell
-
-
-def _write_sheet(out: Path, results: Sequence[Result]) -> None:
-    from model_core.data.request_sheet import write_request_sheet
-
-    made = [
-        (result.request_id, out / Path(result.file).parent / f"{result.run_id[:8]}-grid.png") for result in results if result.file
-    ]
-    if made:
-        write_request_sheet(made, out / SHEET_NAME)
-
-
-def exit_code_of(results: Sequence[Result]) -> int:
-    """Returns 3 where a row was bad, 5 where one was refused, otherwise 0."""
-    statuses = {result.status for result in results}
-    return BadDataError.exit_code if BAD in statuses else RefusedError.exit_code if REFUSED in statuses else 0

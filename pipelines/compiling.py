@@ -1,18 +1,17 @@
 """Compiles a pipeline to the YAML that a Kubeflow cluster takes."""
 
 import os
-from importlib import import_module
 from pathlib import Path
 
 from infra.errors import BadSettingError
-from pipelines.graph import PIPELINES
+from pipelines.graph import PIPELINES, load_pipeline
 
 
 def compile_pipeline(pipeline: str, out: Path) -> None:
     """Writes a pipeline's IR YAML.
 
     Args:
-        pipeline: ``training``, ``codec`` or ``finetune``.
+        pipeline: ``training``, ``codec``, ``finetune`` or ``generation``.
         out: The file; replaced only by a complete one.
 
     Raises:
@@ -27,7 +26,7 @@ def compile_pipeline(pipeline: str, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.stem}.partial{out.suffix}")
     try:
-        compiler.Compiler().compile(getattr(import_module(f"pipelines.{pipeline}"), pipeline), str(partial))
+        compiler.Compiler().compile(load_pipeline(pipeline), str(partial))
         os.replace(partial, out)  # noqa: PTH105 - atomic on purpose
     finally:
         partial.unlink(missing_ok=True)

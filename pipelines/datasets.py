@@ -15,7 +15,6 @@ from infra.tables import artifacts
 from infra.withdrawals import extend_withdrawals, require_nothing_withdrawn, withdrawn_items
 from pipelines.params import DataParams
 
-STEP = "import_data"
 LEFT_OUT = "num_withdrawn_left_out"
 _MAX_SOURCES = 20
 

@@ -27,11 +27,11 @@ from infra.runs import StepError, get_steps
 from infra.settings import child_environment
 from infra.witnesses import sign_and_publish
 from pipelines.base_model import filled_from_base, open_base
-from pipelines.datasets import STEP as IMPORT_STEP
+from pipelines.batch_run import batch_arguments, hand_out, resolve_batch
 from pipelines.datasets import ensure_dataset
-from pipelines.graph import PIPELINES
+from pipelines.graph import IMPORT_STEP, PIPELINES, shown_steps, step_of
 from pipelines.outcome import describe_outcome, write_report
-from pipelines.params import FinetuneParams, PipelineParams
+from pipelines.params import DataParams, DataPipelineParams, FinetuneParams, GenerationParams, PipelineParams
 from pipelines.recorded import status_of
 from pipelines.runners import Runner, check_runner, open_runner
 from pipelines.views import RunOutcome, RunView, view_run
@@ -62,7 +62,7 @@ class _Run:
         return self.home.run_folder(self.run_id)
 
     def show(self) -> None:
-        steps = (IMPORT_STEP, *PIPELINES[self.pipeline])
+        steps = shown_steps(self.pipeline)
         self.on_view(view_run(self.folder, run_id=self.run_id, pipeline=self.pipeline, steps=steps, started=self.started))
 
 
@@ -79,7 +79,7 @@ def run_pipeline(
 
     Args:
         home: The home; only one pipeline runs in it at a time.
-        pipeline: ``training``, ``codec`` or ``finetune``.
+        pipeline: ``training``, ``codec``, ``finetune`` or ``generation``.
         params: Its parameters.
         runner: What runs the steps: ``subprocess``, or ``docker`` for containers in docker or podman.
         actor: The identity that runs it.
@@ -100,6 +100,8 @@ def run_pipeline(
     check_runner(runner)
     if "register_model" in PIPELINES[pipeline]:
         home.require_signing_key()
+    if isinstance(params, GenerationParams):
+        params = resolve_batch(home, params)
     with _only_run(home) as home_lock:
         end_dead_runs(home)
         given: Mapping[str, str] = {}
@@ -154,10 +156,15 @@ def _run_to_end(run: _Run, *, locks: tuple[int, int]) -> RunOutcome:
     finally:
         wall_s = time.time() - run.started - _import_s(run)
         end_run(run.home, run_id=run.run_id, status=status_of(problem), error=problem, wall_s=wall_s)
+        shutil.rmtree(run.folder / "request", ignore_errors=True)  # what was asked for is nobody's to keep
         run.show()
     _, missed = sign_and_publish(run.home)
     outcome = replace(describe_outcome(run.home, run.run_id), warnings=tuple(missed))
-    return replace(outcome, report=write_report(run.home, outcome)) if outcome.status == "completed" else outcome
+    if outcome.status != "completed":
+        return outcome
+    if isinstance(run.params, GenerationParams):
+        outcome = hand_out(run.home, run.params, outcome)
+    return replace(outcome, report=write_report(run.home, outcome))
 
 
 def _import_s(run: _Run) -> float:
@@ -167,31 +174,39 @@ def _import_s(run: _Run) -> float:
 
 
 def _arguments(run: _Run) -> dict[str, str]:
-    """Returns the pipeline's arguments, once the dataset is at hand; the view goes on while it is imported."""
+    """Returns the pipeline's arguments, once what it runs on is at hand."""
+    arguments = {
+        "home": str(run.home.path),
+        "run_id": run.run_id,
+        "params": json.dumps(run.params.step_configs(), sort_keys=True),
+        **run.given,
+    }
+    if isinstance(run.params, GenerationParams):
+        return arguments | batch_arguments(run.home, run.run_id, run.params)
+    if isinstance(run.params, DataPipelineParams):
+        arguments["dataset"] = str(_dataset(run, run.params.data))
+    codec = getattr(run.params, "codec", None)
+    if codec is not None:
+        arguments["codec"] = str(run.home.codec_folder(codec))
+    return arguments
+
+
+def _dataset(run: _Run, data: DataParams) -> Path:
+    """Returns the dataset, imported where it has to be; the view goes on meanwhile."""
     progress = ProgressFile(run.folder / "progress" / f"{IMPORT_STEP}.json")
     done = threading.Event()
     viewer = threading.Thread(target=_show_until, args=(run, done), daemon=True)
     viewer.start()
     try:
         run.home.begin_mlflow_schema()
-        dataset = ensure_dataset(run.home, run.params.data, actor=run.actor, run_id=run.run_id, progress=progress)
+        dataset = ensure_dataset(run.home, data, actor=run.actor, run_id=run.run_id, progress=progress)
     except BaseException as problem:
         progress.end("interrupted" if isinstance(problem, KeyboardInterrupt) else "failed", str(problem))
         raise
     finally:
         done.set()
         viewer.join()
-    arguments = {
-        "home": str(run.home.path),
-        "run_id": run.run_id,
-        "params": json.dumps(run.params.step_configs(), sort_keys=True),
-        "dataset": str(dataset),
-        **run.given,
-    }
-    codec = getattr(run.params, "codec", None)
-    if codec is not None:
-        arguments["codec"] = str(run.home.codec_folder(codec))
-    return arguments
+    return dataset
 
 
 def _show_until(run: _Run, done: threading.Event) -> None:
@@ -255,17 +270,18 @@ def _worker_error(run: _Run, returncode: int, log_path: Path) -> StepError | Non
     with run.home.database.read() as connection:
         rows = {row.step: row for row in get_steps(connection, run.run_id)}
     for step in PIPELINES[run.pipeline]:
-        row = rows.get(step)
-        if row is not None and row.status in {"failed", "interrupted"} and row.error is not None:
-            return StepError(diagnosis=row.error.diagnosis, hint=row.error.hint, exit_code=row.error.exit_code)
-        if row is not None and row.status == "running":
+        found = [row for name, row in sorted(rows.items()) if step_of(name) == step]
+        for row in found:
+            if row.status in {"failed", "interrupted"} and row.error is not None:
+                return StepError(diagnosis=row.error.diagnosis, hint=row.error.hint, exit_code=row.error.exit_code)
+            if row.status == "running":
+                return StepError(
+                    diagnosis=f"{row.step}: its process was killed before it could say why",
+                    hint="often too little memory; run the same command again: finished steps are reused and training resumes",
+                )
+        if not found:
             return StepError(
-                diagnosis=f"{step}: its process was killed before it could say why",
-                hint="often too little memory; run the same command again: finished steps are reused and training resumes",
-            )
-        if row is None:
-            return StepError(
-                diagnosis=f"{step} never started{_last_line(run, log_path)}"
+                diagnosis=f"{step} never started{_last_line(run, step, log_path)}"
                 if returncode in {0, 1}
                 else f"the pipeline's process ended with {_ending(returncode)}",
                 hint=f"see {log_path}",
@@ -273,11 +289,13 @@ def _worker_error(run: _Run, returncode: int, log_path: Path) -> StepError | Non
     return None
 
 
-def _last_line(run: _Run, log_path: Path) -> str:
-    """Returns what the pipeline's process said last, to be appended to a diagnosis."""
-    lines = log_path.read_text(encoding="utf-8", errors="replace").split("\n")
-    said = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    return f": {run.home.settings.redact(said)[:300]}" if said else ""
+def _last_line(run: _Run, step: str, log_path: Path) -> str:
+    """Returns what the step's process, or else the pipeline's, said last, to be appended to a diagnosis."""
+    for path in (*sorted(log_path.parent.glob(f"{step}*.log")), log_path):
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+        if said := next((line.strip() for line in reversed(lines) if line.strip()), ""):
+            return f": {run.home.settings.redact(said.removeprefix('error: '))[:300]}"
+    return ""
 
 
 def _ending(returncode: int) -> str:

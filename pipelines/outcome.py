@@ -8,12 +8,12 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from components.collect_results.results import BAD, REFUSED, RESULTS_NAME, SHEET_NAME, exit_code_of
 from governance.ledger import parse_entry
 from infra.home import Home
-from infra.runs import RunRow, StepRow, get_run, get_steps
+from infra.runs import PIPELINE_RUNNERS, RunRow, StepRow, get_run, get_steps
 from infra.tables import ledger_entries
-from pipelines.datasets import STEP as IMPORT_STEP
-from pipelines.graph import PIPELINES
+from pipelines.graph import IMPORT_STEP, in_order, shown_steps
 from pipelines.views import RunOutcome, view_run
 
 _INTEGRITY = 4
@@ -27,6 +27,8 @@ _PICTURES = (
     ("loss curve", "finetune_dit", "model", "loss_curve.png"),
     ("sample grid", "evaluate", "evaluation", "samples.png"),
     ("evaluation", "evaluate", "evaluation", "report.html"),
+    ("results", "collect_results", "results", RESULTS_NAME),
+    ("contact sheet", "collect_results", "results", SHEET_NAME),
 )
 
 
@@ -36,12 +38,12 @@ def describe_outcome(home: Home, run_id: str) -> RunOutcome:
         row = get_run(connection, run_id)
         rows = {step.step: step for step in get_steps(connection, run_id)}
         tampered = find_tampered(connection, run_id)
-    ordered = [rows[step] for step in PIPELINES.get(row.pipeline, tuple(rows)) if step in rows]
+    ordered = [rows[name] for name in in_order(row.pipeline, rows)]
     view = view_run(
         home.run_folder(run_id),
         run_id=run_id,
         pipeline=row.pipeline,
-        steps=(IMPORT_STEP, *PIPELINES.get(row.pipeline, tuple(rows))),
+        steps=shown_steps(row.pipeline) if row.runner in PIPELINE_RUNNERS else (IMPORT_STEP, *rows),
         started=_timestamp(row.started),
     )
     integrity = _INTEGRITY if tampered and row.status == "completed" else 0
@@ -50,7 +52,7 @@ def describe_outcome(home: Home, run_id: str) -> RunOutcome:
         run_id=run_id,
         pipeline=row.pipeline,
         status=row.status,
-        exit_code=row.error.exit_code if row.error else integrity,
+        exit_code=row.error.exit_code if row.error else integrity or _results_exit_code(rows.get("collect_results")),
         error=row.error.diagnosis if row.error else None,
         hint=row.error.hint if row.error else "",
         metrics=_metrics(ordered),
@@ -64,6 +66,12 @@ def describe_outcome(home: Home, run_id: str) -> RunOutcome:
         reused_all=bool(ordered) and all(step.status == "reused" for step in ordered),
         mlflow_run_id=row.mlflow_run_id,
     )
+
+
+def _results_exit_code(step: StepRow | None) -> int:
+    """Returns 3 where a request was bad, 5 where one was refused, otherwise 0."""
+    facts: Mapping[str, Any] = step.record.get("facts", {}) if step else {}
+    return exit_code_of({status for status in (BAD, REFUSED) if facts.get(f"num_{status}")})
 
 
 def find_tampered(connection: Connection, run_id: str) -> tuple[str, ...]:

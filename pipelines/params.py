@@ -53,19 +53,45 @@ class DataParams(BaseModel):
         }
 
 
-class PipelineParams(BaseModel):
-    """What every pipeline takes beside its steps' configurations."""
+class BatchParams(BaseModel):
+    """What a pipeline makes, with which model.
+
+    Attributes:
+        model: ``name@alias`` or ``name/version``.
+        requests: The table of requests, a CSV file.
+        out: The folder for the files; one in the run's own folder if not given.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    data: DataParams = DataParams()
+    model: str | None = None
+    requests: Path | None = None
+    out: Path | None = None
+
+
+class PipelineParams(BaseModel):
+    """What every pipeline takes: its steps' configurations, and what its kind takes beside them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     def step_configs(self) -> dict[str, Any]:
         """Returns each step's complete configuration by the step's name."""
         return {name: config for name, config in self.model_dump(mode="json").items() if name in STEPS}
 
 
-class TrainingParams(PipelineParams):
+class DataPipelineParams(PipelineParams):
+    """What a pipeline takes that runs on a dataset."""
+
+    data: DataParams = DataParams()
+
+
+class GenerationParams(PipelineParams):
+    """What the generation pipeline takes beside its steps' configurations."""
+
+    generation: BatchParams = BatchParams()
+
+
+class TrainingParams(DataPipelineParams):
     """What the training pipeline takes beside its steps' configurations.
 
     Attributes:
@@ -86,7 +112,7 @@ class FinetuneDataParams(DataParams):
     categories: tuple[str, ...] = ()
 
 
-class FinetuneParams(PipelineParams):
+class FinetuneParams(DataPipelineParams):
     """What the fine-tuning pipeline takes beside its steps' configurations.
 
     Attributes:
@@ -99,8 +125,9 @@ class FinetuneParams(PipelineParams):
 
 _BASES: Mapping[str, type[PipelineParams]] = {
     "training": TrainingParams,
-    "codec": PipelineParams,
+    "codec": DataPipelineParams,
     "finetune": FinetuneParams,
+    "generation": GenerationParams,
 }
 
 
@@ -122,7 +149,7 @@ def resolve_params(pipeline: str, *, params_file: Path | None = None, settings: 
     """Returns a pipeline's parameters: ``-S`` settings over the file over the defaults.
 
     Args:
-        pipeline: ``training``, ``codec`` or ``finetune``.
+        pipeline: ``training``, ``codec``, ``finetune`` or ``generation``.
         params_file: A YAML file with the same keys.
         settings: Texts such as ``train_dit.num_steps=100``; values are YAML.
 

@@ -6,14 +6,13 @@ Nothing of it stays but its digest: the step reads its frames in the folder of t
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.generate_media.formats import DEFAULT_FPS
 from governance import lineage
 from governance.credentials.ingredient import Ingredient
-from governance.errors import BadRecordError
-from infra.media_reading import MAX_BYTES, read_bytes
+from infra.media_reading import read_bytes
 from model_core.data.given_media import Shape, fit_media, media_type_of
 from model_core.errors import BadDataError
 
@@ -71,32 +70,6 @@ class SourceMedia:
             outputs=[lineage.ArtifactRef(kind="request", digest=request)],
             **code,
         )
-
-
-def source_below(folder: Path, name: str) -> Path:
-    """Returns the file that a table names, which lies below the table's folder.
-
-    Args:
-        folder: The table's folder.
-        name: The path as the table has it.
-
-    Raises:
-        BadRecordError: The path is none, leads out of the folder or through a link, or to no regular file, or to one too large.
-    """
-    parts = PurePosixPath(name).parts
-    if "\0" in name or "\\" in name or not parts or parts[0] == "/" or ".." in parts:
-        raise BadRecordError(f"{name!r:.80} is no path below the table's folder", hint="put the file beside the table")
-    path = folder
-    try:
-        for part in parts:
-            path /= part
-            if path.is_symlink():
-                raise BadRecordError(f"{name!r:.80} leads through a symbolic link", hint="put the file itself beside the table")
-        if path.is_file() and path.stat().st_size <= MAX_BYTES:
-            return path
-    except OSError as error:
-        raise BadRecordError(f"{name!r:.80} cannot be read: {error.strerror}") from error
-    raise BadRecordError(f"{name!r:.80} is no regular file of at most {MAX_BYTES >> 20} MiB beside the table")
 
 
 def read_source(path: Path, config: Mapping[str, Any], *, num_frames: int | None, num_last: int | None) -> SourceMedia:

@@ -17,8 +17,8 @@ from infra.home import Home
 from infra.identities import first_identity
 from infra.progress import ProgressFile
 from infra.settings import Settings
-from pipelines.datasets import STEP as IMPORT_STEP
 from pipelines.datasets import ensure_dataset
+from pipelines.graph import IMPORT_STEP
 from pipelines.params import TrainingParams, resolve_params
 from pipelines.recorded import recorded_run
 

@@ -74,8 +74,46 @@ def view_run(run_folder: Path, *, run_id: str, pipeline: str, steps: Sequence[st
         steps: The steps in order.
         started: When the run started, in seconds since the epoch.
     """
-    views = tuple(_view_step(name, read_progress(run_folder / "progress" / f"{name}.json")) for name in steps)
+    views = tuple(_view(run_folder / "progress", name) for name in steps)
     return RunView(run_id=run_id, pipeline=pipeline, elapsed_s=time.time() - started, steps=views)
+
+
+def _view(folder: Path, name: str) -> StepView:
+    """Returns the view of a step; where a run does it part by part, of all parts as one."""
+    parts = [progress for path in sorted(folder.glob(f"{name}-*.json")) if (progress := read_progress(path)) is not None]
+    if not parts:
+        return _view_step(name, read_progress(folder / f"{name}.json"))
+    views = [_view_step(name, part) for part in parts]
+    states = [view.status for view in views]
+    num_parts = max(len(views), _told_parts(folder, name))
+    state = next((one for one in ("running", "failed", "interrupted") if one in states), "completed")
+    if state == "completed":
+        state = "running" if len(views) < num_parts else "reused" if set(states) == {"reused"} else "completed"
+    begun, until = min(part.started for part in parts), max(part.updated for part in parts)
+    problems = dict.fromkeys(view.summary for view in views if view.status in {"failed", "interrupted"})
+    return StepView(
+        name=name,
+        status=state,
+        completed=sum(view.completed for view in views),
+        total=sum(view.total for view in views),
+        fields={"parts": f"{len(states) - states.count('running')}/{num_parts}"},
+        elapsed_s=max(0.0, (time.time() if state == "running" else until) - begun),
+        summary="; ".join(problems) or f"{num_parts:,} parts, {states.count('reused'):,} of them reused",
+    )
+
+
+def tell_parts(run_folder: Path, step: str, num_parts: int) -> None:
+    """Says, for whoever looks, in how many parts a run does a step."""
+    path = run_folder / "progress" / f"{step}.parts"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(str(num_parts), encoding="ascii")
+
+
+def _told_parts(folder: Path, name: str) -> int:
+    try:
+        return int((folder / f"{name}.parts").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return 0
 
 
 def _view_step(name: str, progress: StepProgress | None) -> StepView:

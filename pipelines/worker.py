@@ -8,12 +8,12 @@ import json
 import signal
 import sys
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from infra.processes import exit_with_parent
 from infra.settings import Settings
+from pipelines.graph import load_pipeline
 from pipelines.runners import container_options
 
 
@@ -30,8 +30,7 @@ def main(job_path: str) -> None:
 
     job = json.loads(Path(job_path).read_text(encoding="utf-8"))
     local.init(runner=_runner(job), pipeline_root=job["home"], raise_on_error=True)
-    pipeline = getattr(import_module(f"pipelines.{job['pipeline']}"), job["pipeline"])
-    pipeline(**job["arguments"])
+    load_pipeline(job["pipeline"])(**job["arguments"])
 
 
 def _runner(job: Mapping[str, Any]) -> Any:

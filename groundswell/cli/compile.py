@@ -14,7 +14,7 @@ from pipelines.graph import PIPELINES
 @click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), required=True, help="The YAML file to write.")
 @pass_invocation
 def command(invocation: Invocation, pipeline: str, output: Path) -> None:
-    """Compile PIPELINE, training or codec, to the YAML that Kubeflow Pipelines runs."""
+    """Compile PIPELINE, training, codec or generation, to the YAML that Kubeflow Pipelines runs."""
     from pipelines.compiling import compile_pipeline
 
     compile_pipeline(pipeline, output)

@@ -32,8 +32,9 @@ def make_requests(invocation: Invocation, home: "Home", template: "GenerateReque
     Returns:
         3 where a row cannot be made, 5 where one was refused, otherwise 0.
     """
-    from pipelines.batch import MADE, RESULTS_NAME, SHEET_NAME, exit_code_of, run_batch
-    from pipelines.request_table import read_requests
+    from components.collect_results.results import MADE, RESULTS_NAME, SHEET_NAME, exit_code_of
+    from components.validate_requests.table import read_requests
+    from pipelines.batch import run_batch
 
     with task_progress("requests") as progress:
         progress(0, 1, "checking the table")
@@ -43,7 +44,7 @@ def make_requests(invocation: Invocation, home: "Home", template: "GenerateReque
     for source in sorted({one.source_sha256 for one in results if one.source_sha256}):
         warn_of_source(home, source, program=invocation.program)
     results_file, sheet = template.out / RESULTS_NAME, template.out / SHEET_NAME
-    code = exit_code_of(results)
+    code = exit_code_of({one.status for one in results})
     if invocation.as_json:
         document = {"results": [asdict(one) for one in results], "table": results_file.absolute(), "exit_code": code}
         echo_json(document | ({"sheet": sheet.absolute()} if sheet.is_file() else {}))

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         "groundswell run codec --params params.yaml",
         "groundswell run finetune --base groundswell-dit/1 -S data.source=our-pictures",
         "groundswell run training --runner docker",
+        "groundswell run generation -S generation.model=groundswell-dit/1 -S generation.requests=campaign.csv",
         "groundswell --json run training > run.json",
     ),
 )
@@ -67,12 +68,15 @@ if TYPE_CHECKING:
 def command(
     invocation: Invocation, pipeline: str, settings: tuple[str, ...], base: str | None, params_file: Path | None, runner: str
 ) -> int:
-    """Run PIPELINE here, training, codec or finetune, with live progress.
+    """Run PIPELINE here, training, codec, finetune or generation, with live progress.
 
     The pipeline finetune learns from a folder of your own pictures, starting at a registered model: docs/FINETUNING.md.
 
     A step whose code, parameters and inputs are those of an earlier run is not done again: its outputs are verified and
     reused. Interrupted with ctrl-C, a run is recorded as such, and the same command goes on where it stopped.
+
+    generation makes a table of requests, as `groundswell generate --requests` does, two parts of it at a time. The exit code is
+    3 if a row is bad, 5 if the guardrails refuse one.
     """
     from pipelines.local import run_pipeline
     from pipelines.params import resolve_params

@@ -24,7 +24,7 @@ from groundswell.cli.output import (
 )
 from groundswell.cli.problem import EXIT_UNEXPECTED, CommandError, Problem, tell_problem
 from infra.locking import is_locked
-from pipelines.graph import PIPELINES
+from pipelines.graph import PIPELINES, step_of
 from pipelines.views import view_run
 
 if TYPE_CHECKING:
@@ -192,9 +192,11 @@ def _is_alive(home: "Home", run: "RunRow") -> bool:
 
 def _step_names(home: "Home", run: "RunRow") -> tuple[str, ...]:
     """Returns the steps that a run has, the import of its data before them."""
+    from infra.runs import PIPELINE_RUNNERS
+
     folder = home.run_folder(run.run_id) / "progress"
-    known = PIPELINES.get(run.pipeline, ())
-    others = sorted(path.stem for path in folder.glob("*.json") if path.stem not in known)
+    known = PIPELINES.get(run.pipeline, ()) if run.runner in PIPELINE_RUNNERS else ()
+    others = sorted(path.stem for path in folder.glob("*.json") if step_of(path.stem) not in known)
     return (*others, *known)
 
 

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from components.collect_results.results import MADE, Result
+from components.collect_results.results import exit_code_of as batch_exit_code
+from components.validate_requests.table import read_requests
 from groundswell.cli.live import task_progress
 from groundswell.cli.output import tell_warnings
 from groundswell.uses.command import write_table
-from pipelines.batch import MADE, Result, run_batch
-from pipelines.batch import exit_code_of as batch_exit_code
+from pipelines.batch import run_batch
 from pipelines.generation import GenerateRequest
-from pipelines.request_table import read_requests
 
 if TYPE_CHECKING:
     from infra.home import Home
@@ -74,7 +75,7 @@ def make(home: "Home", rows: Sequence[Mapping[str, object]], how: How, out: Path
     template = GenerateRequest(model=how.model, seed=how.seed, out=out, **how.settings)
     with task_progress("requests") as progress:
         results = run_batch(home, template, good, bad, actor=actor, progress=progress)
-    return Made(out=out, results=tuple(results), exit_code=batch_exit_code(results))
+    return Made(out=out, results=tuple(results), exit_code=batch_exit_code({one.status for one in results}))
 
 
 def is_verified(home: "Home", path: Path) -> bool:

@@ -42,9 +42,9 @@ def command(invocation: Invocation, model: str, phrasings: Path, longest: float,
     """
     import numpy as np
 
+    from components.collect_results.results import WITHHELD
     from groundswell.uses.making import frames_of, is_verified
     from groundswell.uses.probe import caption_probe
-    from pipelines.batch import WITHHELD
     from pipelines.generation import GenerateRequest, generate
 
     rows = read_table(phrasings, ("phrase", "subject"))

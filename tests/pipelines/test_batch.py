@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from components.validate_requests.table import Row
 from governance.digest import sha256_file
 from infra.home import Home
 from infra.ledger import iter_entries
@@ -17,7 +18,6 @@ from infra.settings import Settings
 from infra.tables import assets
 from pipelines.batch import _asked
 from pipelines.generation import GenerateRequest
-from pipelines.request_table import Row
 from tests.content_world import drawing
 from tests.pipelines.calling import call, call_here, start
 from tests.pipelines.conftest import Trained

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from components.collect_results.results import REFUSED, exit_code_of
+from components.validate_requests.table import Row
 from governance.guardrails.judging import GuardrailError
 from governance.guardrails.policy import parse_guardrails
 from governance.ledger import LedgerEntry
@@ -23,9 +25,8 @@ from infra.model_versions import find_version
 from infra.settings import Settings
 from model_core.data.dataset import Dataset
 from model_core.evaluation.index_file import INDEX_NAME
-from pipelines.batch import REFUSED, exit_code_of, run_batch
+from pipelines.batch import run_batch
 from pipelines.generation import GenerateOutcome, GenerateRequest, generate
-from pipelines.request_table import Row
 from tests.pipelines.calling import call, flip_byte
 from tests.pipelines.conftest import Trained
 
@@ -114,7 +115,7 @@ def test_nothing_is_handed_out_where_all_is_repeated_and_a_table_says_so(
     (result,) = run_batch(home, template, [row], [], actor=first_identity(home.database))
     assert (result.status, result.file) == (REFUSED, "")
     assert "too near an item" in result.reason
-    assert exit_code_of([result]) == 5
+    assert exit_code_of({result.status}) == 5
 
 
 def test_a_policy_may_hand_it_out_and_flag_it_or_look_at_nothing(

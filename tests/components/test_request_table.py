@@ -2,8 +2,8 @@
 
 import pytest
 
+from components.validate_requests.table import MAX_ROWS, read_requests
 from model_core.errors import BadDataError
-from pipelines.request_table import MAX_ROWS, read_requests
 
 
 @pytest.fixture

@@ -3,16 +3,15 @@
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from governance.errors import BadRecordError
+from components.validate_requests.sources import source_below
 from model_core.errors import BadDataError
-from pipelines.source_media import source_below
 
 COLUMNS: Final = ("request_id", "prompt", "label", "segment", "seed", "frames", "from", "strength")
 MAX_ROWS: Final = 10_000
@@ -70,7 +69,7 @@ def read_requests(path: Path) -> tuple[list[Row], list[BadRow]]:
     Raises:
         BadDataError: The file is no such table, or too large.
     """
-    texts = _read(path)
+    texts = read_texts(path)
     if not texts:
         raise BadDataError(f"{path} holds no requests", hint=_HINT)
     problems = _problems(texts, path.parent)
@@ -79,7 +78,33 @@ def read_requests(path: Path) -> tuple[list[Row], list[BadRow]]:
     return good, bad
 
 
-def _read(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path, lines: Collection[int] | None = None) -> list[Row]:
+    """Reads rows of a table that was checked.
+
+    Args:
+        path: The table.
+        lines: The numbers of those that can be made; all of them if not given.
+    """
+    return [_row(line, values) for line, values in enumerate(read_texts(path), start=1) if lines is None or line in lines]
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Writes rows as a table that `read_rows` reads."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for row in rows:
+            strength = None if row.strength is None else f"{row.strength:.6f}"
+            cells = (row.request_id, row.prompt, row.label, row.segment, row.seed, row.frames, row.source, strength)
+            writer.writerow(["" if cell is None else cell for cell in cells])
+
+
+def read_texts(path: Path) -> list[dict[str, str]]:
+    """Reads a table as it stands, a mapping of columns a row, of which none is looked at yet.
+
+    Raises:
+        BadDataError: The file is no such table, or too large.
+    """
     try:
         data = path.read_bytes() if path.stat().st_size <= MAX_BYTES else None
     except OSError as error:
@@ -131,7 +156,7 @@ def _problems(texts: Sequence[Mapping[str, str]], folder: Path) -> dict[int, lis
     table["edit"] = [_named(values, "from", "strength") or "none" for values in texts]
     table["source"] = [_source_state(folder, values["from"]) for values in texts]
     table["texts"] = [_SEPARATOR.join(values[name] for name in ("prompt", "label", "segment")) for values in texts]
-    suite = parse_suite(files("pipelines").joinpath("requests_suite.yaml").read_text(encoding="utf-8"))
+    suite = parse_suite(files("components.validate_requests").joinpath("requests_suite.yaml").read_text(encoding="utf-8"))
     with TemporaryDirectory() as docs:
         outcomes = run_suite(suite, {"requests": table}, {}, Path(docs))
     found: dict[int, list[str]] = defaultdict(list)
@@ -150,7 +175,7 @@ def _source_state(folder: Path, name: str) -> str:
     try:
         if name:
             source_below(folder, name)
-    except BadRecordError:
+    except BadDataError:
         return "unusable"
     return "usable"
 
