@@ -125,7 +125,9 @@ def describe_error(error: BaseException) -> StepError:
     )
 
 
-def _context(run: RunContext, spec: StepSpec, config: "BaseModel", inputs: Mapping[str, Path], part: int | None) -> StepContext:
+def _context(
+    run: RunContext, spec: StepSpec, config: "BaseModel", inputs: Mapping[str, Path], part: int | None = None
+) -> StepContext:
     references = {
         name: ArtifactRef(kind=kind, digest=artifact_digest(kind, inputs[name]), path=inputs[name])
         for name, kind in spec.kinds(inputs.keys()).items()

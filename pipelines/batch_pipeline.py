@@ -6,6 +6,7 @@ from kfp.dsl import Artifact, Input, Model, Output
 from components.collect_results.component import collect_results
 from components.images import image
 from components.validate_requests.component import validate_requests
+from pipelines.shaping import ending, imported, parallelism, shaped
 
 PARALLELISM = 4
 """Parts that are made at a time on a cluster; kfp.local makes two at a time."""
@@ -46,12 +47,13 @@ def generation(home: str, run_id: str, params: str, table: str, package: str) ->
         table: Where the folder with the table is.
         package: Where the model's package is.
     """
-    requests = dsl.importer(artifact_uri=table, artifact_class=Artifact, reimport=False).set_display_name("requests")
-    model = dsl.importer(artifact_uri=package, artifact_class=Model, reimport=False).set_display_name("package")
     shared = {"home": home, "run_id": run_id, "params": params}
-    checked = validate_requests(**shared, table=requests.output).set_caching_options(False)
-    with dsl.ParallelFor(checked.outputs["Output"], parallelism=PARALLELISM) as shard:
-        part = generate_batch(
-            **shared, shard=shard, table=requests.output, plan=checked.outputs["plan"], package=model.output
-        ).set_caching_options(False)
-    collect_results(**shared, plan=checked.outputs["plan"], made=dsl.Collected(part.outputs["made"])).set_caching_options(False)
+    with ending(home, run_id):
+        requests = imported(table, Artifact, "requests")
+        model = imported(package, Model, "package")
+        checked = shaped(validate_requests(**shared, table=requests.output), "validate_requests")
+        plan = checked.outputs["plan"]
+        with dsl.ParallelFor(checked.outputs["Output"], parallelism=parallelism(PARALLELISM)) as shard:
+            part = generate_batch(**shared, shard=shard, table=requests.output, plan=plan, package=model.output)
+            shaped(part, "generate_batch")
+        shaped(collect_results(**shared, plan=plan, made=dsl.Collected(part.outputs["made"])), "collect_results")

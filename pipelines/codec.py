@@ -5,6 +5,7 @@ from kfp.dsl import Dataset
 
 from components.train_codec.component import train_codec
 from components.validate_data.component import validate_data
+from pipelines.shaping import ending, imported, shaped
 
 
 @dsl.pipeline(name="groundswell-codec", description="validate_data -> train_codec")
@@ -17,7 +18,8 @@ def codec(home: str, run_id: str, params: str, dataset: str) -> None:
         params: JSON: each step's configuration by the step's name.
         dataset: Where the dataset's folder is.
     """
-    data = dsl.importer(artifact_uri=dataset, artifact_class=Dataset, reimport=False).set_display_name("dataset")
     shared = {"home": home, "run_id": run_id, "params": params}
-    validated = validate_data(**shared, dataset=data.output).set_caching_options(False)
-    train_codec(**shared, dataset=data.output, validation=validated.outputs["validation"]).set_caching_options(False)
+    with ending(home, run_id):
+        data = imported(dataset, Dataset, "dataset")
+        validated = shaped(validate_data(**shared, dataset=data.output), "validate_data")
+        shaped(train_codec(**shared, dataset=data.output, validation=validated.outputs["validation"]), "train_codec")

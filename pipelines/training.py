@@ -8,6 +8,7 @@ from components.evaluate.component import evaluate
 from components.register_model.component import register_model
 from components.train_dit.component import train_dit
 from components.validate_data.component import validate_data
+from pipelines.shaping import ending, imported, shaped
 
 
 @dsl.pipeline(
@@ -23,27 +24,20 @@ def training(home: str, run_id: str, params: str, dataset: str, codec: str) -> N
         dataset: Where the dataset's folder is.
         codec: Where the frozen codec's folder is.
     """
-    data = dsl.importer(artifact_uri=dataset, artifact_class=Dataset, reimport=False).set_display_name("dataset")
-    frozen_codec = dsl.importer(artifact_uri=codec, artifact_class=Model, reimport=False).set_display_name("codec")
     shared = {"home": home, "run_id": run_id, "params": params}
-    validated = validate_data(**shared, dataset=data.output).set_caching_options(False)
-    encoded = encode_latents(
-        **shared, dataset=data.output, validation=validated.outputs["validation"], codec=frozen_codec.output
-    ).set_caching_options(False)
-    trained = train_dit(**shared, latents=encoded.outputs["latents"]).set_caching_options(False)
-    evaluated = evaluate(
-        **shared,
-        model=trained.outputs["model"],
-        codec=frozen_codec.output,
-        latents=encoded.outputs["latents"],
-        dataset=data.output,
-    ).set_caching_options(False)
-    register_model(
-        **shared,
-        model=trained.outputs["model"],
-        codec=frozen_codec.output,
-        latents=encoded.outputs["latents"],
-        dataset=data.output,
-        validation=validated.outputs["validation"],
-        evaluation=evaluated.outputs["evaluation"],
-    ).set_caching_options(False)
+    with ending(home, run_id):
+        data = imported(dataset, Dataset, "dataset")
+        frozen_codec = imported(codec, Model, "codec")
+        validated = shaped(validate_data(**shared, dataset=data.output), "validate_data")
+        validation = validated.outputs["validation"]
+        given = {"codec": frozen_codec.output, "dataset": data.output}
+        encoded = shaped(encode_latents(**shared, **given, validation=validation), "encode_latents")
+        latents = encoded.outputs["latents"]
+        trained = shaped(train_dit(**shared, latents=latents), "train_dit")
+        model = trained.outputs["model"]
+        evaluated = shaped(evaluate(**shared, **given, model=model, latents=latents), "evaluate")
+        evaluation = evaluated.outputs["evaluation"]
+        shaped(
+            register_model(**shared, **given, model=model, latents=latents, validation=validation, evaluation=evaluation),
+            "register_model",
+        )

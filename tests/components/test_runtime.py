@@ -105,6 +105,36 @@ def test_a_step_runs_once_and_is_reused_afterwards(home: Home, dataset: Path, ca
     assert actions(home, second) == ["run.started", "step.started", "step.reused"]
 
 
+def test_parts_of_a_step_are_told_apart_in_one_run(home: Home, dataset: Path, calls: list[str]) -> None:
+    run = begin(home)
+    run_step(run, "copy", {}, {"dataset": dataset}, part=0)
+    run_step(run, "copy", {"text": "tides"}, {"dataset": dataset}, part=12)
+    with home.database.read() as connection:
+        found = {step.step: step.record["config"]["text"] for step in get_steps(connection, run.run_id)}
+    assert found == {"copy-0000": "waves", "copy-0012": "tides"}
+    folder = home.run_folder(run.run_id) / "progress"
+    assert {path.stem for path in folder.glob("*.json")} == {"copy-0000", "copy-0012"}
+    subjects = {entry.subject for entry in iter_entries(home.database) if entry.action == "step.completed"}
+    assert subjects == {f"step:{run.run_id}/copy-0000", f"step:{run.run_id}/copy-0012"}
+
+
+def test_work_that_may_come_out_otherwise_is_done_again_with_what_it_has_kept(
+    home: Home, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts: list[bool] = []
+
+    def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path], ports: Ports) -> StepReport:
+        attempts.append((ports.scratch / "kept").exists())
+        (ports.scratch / "kept").touch()
+        (outputs["latents"] / "copy.txt").write_text("sea")
+        return StepReport(facts={"final": len(attempts) > 1})
+
+    install(monkeypatch, run)
+    folders = [run_step(begin(home), "copy", {}, {"dataset": dataset})["latents"].path for _ in range(3)]
+    assert attempts == [False, True]
+    assert not (folders[0].parents[1] / "scratch").exists()
+
+
 def test_reuse_is_decided_before_anything_heavy_is_imported(
     home: Home, dataset: Path, calls: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,17 +29,24 @@ def compiled(pipeline: str, folder: Path) -> dict[str, Any]:
 
 def kubeflow_edges(document: dict[str, Any]) -> set[Edge]:
     edges = set()
-    for name, task in document["root"]["dag"]["tasks"].items():
+    for name, task in steps_in(document).items():
         for given, source in task.get("inputs", {}).get("artifacts", {}).items():
             producer = source["taskOutputArtifact"]["producerTask"].replace("-", "_")
             edges.add(("import_data" if producer.startswith("importer") else producer, name.replace("-", "_"), given))
     return edges
 
 
+def steps_in(document: dict[str, Any]) -> dict[str, Any]:
+    """The tasks whose end the exit handler waits for."""
+    assert set(document["root"]["dag"]["tasks"]) == {"exit-handler-1", "record-end"}
+    found: dict[str, Any] = document["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    return found
+
+
 def tasks_of(document: dict[str, Any]) -> set[str]:
     """The steps of a pipeline, those inside its loops too."""
     graphs = [document["root"]["dag"], *(one["dag"] for one in document["components"].values() if "dag" in one)]
-    names = {name for graph in graphs for name in graph["tasks"] if not name.startswith(("importer", "for-loop"))}
+    names = {name for graph in graphs for name in graph["tasks"] if not name.startswith(("importer", "for-loop", "exit-"))}
     return {name.replace("-", "_") for name in names}
 
 
@@ -70,7 +77,7 @@ def test_dvc_and_kubeflow_have_the_same_graph(tmp_path: Path) -> None:
 @pytest.mark.parametrize("pipeline", PIPELINES)
 def test_a_compiled_pipeline_runs_our_steps_in_our_images_and_installs_nothing(pipeline: str, tmp_path: Path) -> None:
     document = compiled(pipeline, tmp_path)
-    assert tasks_of(document) == set(PIPELINES[pipeline])
+    assert tasks_of(document) == {*PIPELINES[pipeline], "record_end"}
     for executor in document["deploymentSpec"]["executors"].values():
         if "container" in executor:
             assert executor["container"]["image"].startswith("localhost/groundswell/")
@@ -100,14 +107,23 @@ def test_a_compiled_pipeline_is_the_one_that_was_looked_at(pipeline: str, tmp_pa
 
 def test_a_table_is_made_part_by_part_so_many_at_a_time_and_joined(tmp_path: Path) -> None:
     document = compiled("generation", tmp_path)
-    loop = document["root"]["dag"]["tasks"]["for-loop-1"]
-    items = document["components"]["comp-for-loop-1"]
+    loop = steps_in(document)["for-loop-2"]
+    items = document["components"]["comp-for-loop-2"]
     assert loop["parameterIterator"]["items"]["inputParameter"] == "pipelinechannel--validate-requests-Output"
     assert loop["iteratorPolicy"]["parallelismLimit"] == 4
     assert set(items["dag"]["tasks"]) == {"generate-batch"}
-    joined = document["root"]["dag"]["tasks"]["collect-results"]["inputs"]["artifacts"]
-    assert joined["made"]["taskOutputArtifact"]["producerTask"] == "for-loop-1"
+    joined = steps_in(document)["collect-results"]["inputs"]["artifacts"]
+    assert joined["made"]["taskOutputArtifact"]["producerTask"] == "for-loop-2"
     assert document["components"]["comp-collect-results"]["inputDefinitions"]["artifacts"]["made"]["isArtifactList"]
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_whatever_becomes_of_a_run_its_end_is_recorded(pipeline: str, tmp_path: Path) -> None:
+    task = compiled(pipeline, tmp_path)["root"]["dag"]["tasks"]["record-end"]
+    assert task["dependentTasks"] == ["exit-handler-1"]
+    assert task["triggerPolicy"] == {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
+    assert task["inputs"]["parameters"]["status"] == {"taskFinalStatus": {"producerTask": "exit-handler-1"}}
+    assert {"home", "run_id"} <= task["inputs"]["parameters"].keys()
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES)

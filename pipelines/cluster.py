@@ -1,0 +1,188 @@
+"""What steps get on a cluster: resources, nodes, the volume with the home, secrets by name, images by digest; of one file."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Final, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from infra.errors import BadSettingError
+from pipelines.graph import PIPELINES
+
+_MAX_FILE_BYTES = 1 << 20
+_HINT: Final = "docs/KUBEFLOW.md has an example"
+_SECRET_WORD = re.compile(r"PASSWORD|SECRET|TOKEN|ACCESS_KEY(?!_ID)", re.ASCII)
+_DURATION = re.compile(r"(?P<number>[0-9]{1,6})(?P<unit>[smhd])", re.ASCII)
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+STEPS: Final = frozenset(step for steps in PIPELINES.values() for step in steps) | {"record_end"}
+
+
+def _below_root(path: str) -> str:
+    parts = PurePosixPath(path).parts
+    if not path.startswith("/") or len(parts) < 2 or ".." in parts:
+        raise ValueError("it has to be an absolute path that is not /")
+    return path
+
+
+def _inside(path: str) -> str:
+    if path.startswith("/") or ".." in PurePosixPath(path).parts:
+        raise ValueError("it has to be a path inside the volume")
+    return path
+
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
+EnvironmentName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,127}$")]
+Cpu = Annotated[str, Field(pattern=r"^([0-9]{1,4}(\.[0-9]{1,3})?|[0-9]{1,7}m)$")]
+Memory = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,14}(Ei?|Pi?|Ti?|Gi?|Mi?|Ki?)?$")]
+Duration = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}[smhd]$")]
+MountPath = Annotated[str, AfterValidator(_below_root)]
+SubPath = Annotated[str, AfterValidator(_inside)]
+ImageByDigest = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9./_:-]{0,400}@sha256:[0-9a-f]{64}$")]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True)
+
+
+class Accelerator(_Frozen):
+    """A kind of accelerator, as Kubernetes calls the resource, and how many."""
+
+    type: str = Field(pattern=r"^[a-z0-9.-]{1,253}/[A-Za-z0-9._-]{1,63}$")
+    count: int = Field(default=1, ge=1, le=64)
+
+
+class Toleration(_Frozen):
+    """A taint of nodes that a step may run on nevertheless."""
+
+    key: str | None = None
+    operator: Literal["Equal", "Exists"] = "Exists"
+    value: str | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+
+
+class Retries(_Frozen):
+    """How often a step that failed is tried again, and how long is waited before.
+
+    Attributes:
+        num: Further attempts; a finished part of the work is not done again.
+        backoff: How long is waited before the first of them.
+        factor: By how much longer before each further one.
+        at_most: The longest wait.
+    """
+
+    num: int = Field(default=2, ge=0, le=20)
+    backoff: Duration = "30s"
+    factor: float = Field(default=2.0, ge=1.0, le=10.0)
+    at_most: Duration = "10m"
+
+
+class StepResources(_Frozen):
+    """What one step gets; what is not given here is what all steps get."""
+
+    cpu: Cpu | None = None
+    memory: Memory | None = None
+    accelerator: Accelerator | None = None
+    node_selector: Mapping[str, str] | None = None
+    tolerations: tuple[Toleration, ...] | None = None
+    retries: Retries | None = None
+    timeout: Duration | None = None
+
+    def over(self, other: "StepResources") -> "StepResources":
+        """Returns these settings, and the other's where these say nothing."""
+        return StepResources(**{name: getattr(self, name) or getattr(other, name) for name in StepResources.model_fields})
+
+
+class Home(_Frozen):
+    """The volume with the home.
+
+    Attributes:
+        claim: The PersistentVolumeClaim; every step mounts it, so its access mode has to allow that.
+        mount: Where it is in each container.
+        sub_path: The home's folder in the volume.
+    """
+
+    claim: Name
+    mount: MountPath = "/groundswell"
+    sub_path: SubPath = ""
+
+
+class SecretReference(_Frozen):
+    """Keys of a Secret of the cluster as environment variables; their values are in no file of ours.
+
+    Attributes:
+        secret: The Secret's name.
+        environment: Keys of the Secret by the variable that they become.
+    """
+
+    secret: Name
+    environment: Mapping[EnvironmentName, str] = Field(min_length=1)
+
+
+class Cluster(_Frozen):
+    """All of it.
+
+    Attributes:
+        home: The volume with the home.
+        images: The image of each step, by digest.
+        secrets: Environment variables out of Secrets of the cluster.
+        environment: Environment variables that are none: where the database, MLflow and the object store are.
+        pull_secrets: Secrets with which images are pulled.
+        parallelism: Parts of a table that are made at a time.
+        defaults: What every step gets.
+        steps: What single steps get.
+    """
+
+    home: Home
+    images: Mapping[str, ImageByDigest] = Field(default_factory=dict)
+    secrets: tuple[SecretReference, ...] = ()
+    environment: Mapping[EnvironmentName, str] = Field(default_factory=dict)
+    pull_secrets: tuple[Name, ...] = ()
+    parallelism: int = Field(default=4, ge=1, le=1000)
+    defaults: StepResources = StepResources(retries=Retries(), timeout="1d")
+    steps: Mapping[str, StepResources] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check(self) -> "Cluster":
+        for where, names in (("images", self.images), ("steps", self.steps)):
+            if unknown := sorted({*names} - STEPS):
+                raise ValueError(f"{where}: there is no step {unknown[0]!r}")
+        for name in self.environment:
+            if _SECRET_WORD.search(name):
+                raise ValueError(f"environment: {name} is a secret: name a Secret of the cluster under `secrets`")
+        return self
+
+    def resources(self, step: str) -> StepResources:
+        """Returns what a step gets."""
+        return self.steps.get(step, StepResources()).over(self.defaults).over(StepResources(retries=Retries(), timeout="1d"))
+
+
+def seconds(duration: str) -> int:
+    """Returns the seconds of a text such as ``10m``."""
+    match = _DURATION.fullmatch(duration)
+    if match is None:
+        raise ValueError(duration)
+    return int(match["number"]) * _UNITS[match["unit"]]
+
+
+def read_cluster(path: Path) -> Cluster:
+    """Reads the file with what a cluster's steps get.
+
+    Raises:
+        BadSettingError: It cannot be read, a key is not known, or a value does not fit.
+    """
+    try:
+        if path.stat().st_size > _MAX_FILE_BYTES:
+            raise BadSettingError(f"{path} is larger than 1 MiB", hint=_HINT)
+        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BadSettingError(f"{path} cannot be read: {' '.join(str(error).split())}", hint=_HINT) from error
+    try:
+        return Cluster.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise BadSettingError(f"{path}: {f'{where}: ' if where else ''}{message}", hint=_HINT) from error

@@ -1,0 +1,120 @@
+"""What steps get on a cluster: the example of the guide, compiled; and files that are refused with one line."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from governance.errors import IntegrityError
+from groundswell.cli.main import main
+from infra.errors import BadSettingError
+from pipelines.cluster import Cluster, read_cluster
+from pipelines.compiling import compile_pipeline, read_compiled
+from pipelines.graph import PIPELINES
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "KUBEFLOW.md").read_text(), re.DOTALL)
+    path = tmp_path_factory.mktemp("cluster") / "cluster.yaml"
+    path.write_text(text)
+    return path
+
+
+def compiled(pipeline: str, cluster: Cluster, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The executors, and what Kubernetes is told of each."""
+    compile_pipeline(pipeline, folder / "pipeline.yaml", cluster=cluster)
+    spec, platforms = yaml.safe_load_all((folder / "pipeline.yaml").read_text())
+    return spec, platforms["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_what_the_guide_shows_compiles_to_what_was_looked_at(pipeline: str, example: Path, tmp_path: Path) -> None:
+    compile_pipeline(pipeline, tmp_path / "pipeline.yaml", cluster=read_cluster(example))
+    found, golden = (tmp_path / "pipeline.yaml").read_text(), GOLDEN / f"{pipeline}-cluster.yaml"
+    if os.environ.get("GROUNDSWELL_UPDATE_GOLDEN"):
+        golden.write_text(found)
+    assert found == golden.read_text()
+
+
+def test_a_step_gets_its_resources_its_nodes_and_further_attempts(example: Path, tmp_path: Path) -> None:
+    spec, kubernetes = compiled("training", read_cluster(example), tmp_path)
+    executors = spec["deploymentSpec"]["executors"]
+    trains = executors["exec-train-dit"]["container"]
+    assert trains["image"].startswith("registry.example/groundswell/train-dit@sha256:1111")
+    resources = trains["resources"]
+    assert (resources["resourceCpuLimit"], resources["resourceMemoryLimit"]) == ("8", "64Gi")
+    assert (resources["accelerator"]["resourceCount"], resources["accelerator"]["resourceType"]) == ("1", "nvidia.com/gpu")
+    assert kubernetes["exec-train-dit"]["nodeSelector"]["labels"] == {"pool": "gpu"}
+    assert kubernetes["exec-train-dit"]["tolerations"][0]["key"] == "nvidia.com/gpu"
+    assert kubernetes["exec-train-dit"]["activeDeadlineSeconds"] == str(3 * 86_400)
+    assert "accelerator" not in executors["exec-evaluate"]["container"]["resources"]
+    tasks = spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    assert tasks["train-dit"]["retryPolicy"] == {
+        "backoffDuration": "30s",
+        "backoffFactor": 2.0,
+        "backoffMaxDuration": "600s",
+        "maxRetryCount": 2,
+    }
+    assert not any(task.get("cachingOptions") for task in tasks.values())
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_every_step_mounts_the_home_and_gets_secrets_by_name_alone(pipeline: str, example: Path, tmp_path: Path) -> None:
+    spec, kubernetes = compiled(pipeline, read_cluster(example), tmp_path)
+    steps = {name for name, one in spec["deploymentSpec"]["executors"].items() if "container" in one}
+    assert steps == set(kubernetes)
+    for one in kubernetes.values():
+        (volume,) = one["pvcMount"]
+        assert (volume["constant"], volume["mountPath"]) == ("groundswell-home", "/groundswell")
+        variables = {entry["envVar"] for secret in one["secretAsEnv"] for entry in secret["keyToEnv"]}
+        assert variables == {"GROUNDSWELL_DATABASE_URL", "PGPASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+        assert one["activeDeadlineSeconds"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("home: {claim: home}\nstep: {}\n", "step: Extra inputs"),
+        ("home: {claim: home}\nsteps: {trian_dit: {cpu: 1}}\n", "there is no step 'trian_dit'"),
+        ("home: {claim: home}\nsteps: {train_dit: {cpu: many}}\n", "steps.train_dit.cpu: String should match"),
+        ("home: {claim: home}\nsteps: {train_dit: {memory: 8 GB}}\n", "steps.train_dit.memory: String should match"),
+        ("home: {claim: home}\nsteps: {train_dit: {timeout: forever}}\n", "steps.train_dit.timeout"),
+        (
+            "home: {claim: home}\nimages: {train_dit: registry.example/train-dit:latest}\n",
+            "images.train_dit: String should match",
+        ),
+        ("home: {claim: home}\nenvironment: {PGPASSWORD: hunter2}\n", "PGPASSWORD is a secret"),
+        ("home: {claim: home, mount: /groundswell/../etc}\n", "home.mount: it has to be an absolute path"),
+        ("home: {claim: home, sub_path: ../other}\n", "home.sub_path"),
+        ("steps: {}\n", "home: Field required"),
+        ("- a\n", "Input should be a valid dictionary"),
+        ("a: [\n", "cannot be read"),
+    ],
+)
+def test_a_file_that_says_what_cannot_be_is_one_line(text: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "cluster.yaml"
+    path.write_text(text)
+    with pytest.raises(BadSettingError, match=re.escape(words)) as caught:
+        read_cluster(path)
+    assert "\n" not in caught.value.diagnosis
+    assert "hunter2" not in caught.value.diagnosis
+
+
+def test_a_compiled_file_is_known_again_and_one_that_was_edited_is_refused(example: Path, tmp_path: Path) -> None:
+    path = tmp_path / "training.yaml"
+    assert main(["compile", "training", "--cluster", str(example), "-o", str(path)]) == 0
+    assert read_compiled(path) == "training"
+    text = path.read_text()
+    path.write_text(text.replace("64Gi", "65Gi"))
+    with pytest.raises(IntegrityError, match="was changed after it was compiled"):
+        read_compiled(path)
+    path.write_text(text.partition("\n")[2])
+    with pytest.raises(BadSettingError, match="no pipeline that groundswell has compiled"):
+        read_compiled(path)
