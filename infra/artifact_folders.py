@@ -28,12 +28,20 @@ def find_artifact(home: Home, kind: str, digest: str) -> Path | None:
         location = connection.execute(select(artifacts.c.location).where(key)).scalar()
     if location is None:
         return None
-    recorded = Path(location)
-    in_work = home.work.joinpath(*recorded.parts[-_PARTS_IN_WORK:])  # where the home is now, if it was moved
-    folder = next((one for one in (in_work, recorded) if one.is_dir()), None)
+    folder = folder_of(home, location)
     if folder is not None and tree_digest(folder) != digest:
         raise IntegrityError(
             f"the {kind} folder {folder} is not what was recorded: its digest is not {digest[:12]}",
             hint="run the pipeline again; what was changed is made anew",
         )
     return folder
+
+
+def folder_of(home: Home, location: str) -> Path | None:
+    """Returns the folder of an output that was recorded at a place, not verified; None where there is none.
+
+    The home may have been moved since, or be mounted elsewhere where the output was made.
+    """
+    recorded = Path(location)
+    in_work = home.work.joinpath(*recorded.parts[-_PARTS_IN_WORK:])
+    return next((one for one in (in_work, recorded) if one.is_dir()), None)

@@ -26,7 +26,15 @@ _DIED = StepError(
 
 
 def begin_run(
-    home: "Home", *, run_id: str, pipeline: str, runner: str, params: Mapping[str, Any], actor: str, inputs: Iterable[str] = ()
+    home: "Home",
+    *,
+    run_id: str,
+    pipeline: str,
+    runner: str,
+    params: Mapping[str, Any],
+    actor: str,
+    inputs: Iterable[str] = (),
+    host: str | None = None,
 ) -> None:
     """Records that a run has begun.
 
@@ -34,10 +42,11 @@ def begin_run(
         home: The home.
         run_id: A UUID.
         pipeline: The pipeline's name.
-        runner: What runs its steps: ``subprocess``, ``docker``, ``dvc``, ``in-process``.
+        runner: What runs its steps: ``subprocess``, ``docker``, ``dvc``, ``in-process``, ``kubeflow``.
         params: Its parameters.
         actor: The identity that started it.
         inputs: Subjects of the artifacts that it is given.
+        host: The machine or cluster that runs it; this machine, by this process, if not given.
     """
     with home.database.unit_of_work() as uow:
         uow.connection.execute(
@@ -49,8 +58,8 @@ def begin_run(
                 params=canonical_text(params, floats=True),
                 actor=actor,
                 started=uow.time,
-                pid=os.getpid(),
-                host=platform.node(),
+                pid=os.getpid() if host is None else None,
+                host=host or platform.node(),
             )
         )
         details = {

@@ -13,6 +13,8 @@ from infra.tables import runs, steps
 
 # Runs of a whole pipeline, which one MLflow run stands for, by these; others are of single steps.
 PIPELINE_RUNNERS = ("subprocess", "docker")
+# Runs of a whole pipeline on a cluster, whose steps are runs of their own in MLflow.
+REMOTE_RUNNER = "kubeflow"
 _MIN_PREFIX = 6
 
 

@@ -1,7 +1,6 @@
 """A run of the generation pipeline on this machine: what it is given, and what is handed out when it has ended."""
 
 import shutil
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,8 @@ from components.collect_results.results import BAD, REFUSED, RESULTS_NAME, SHEET
 from components.validate_requests.plan import read_plan
 from components.validate_requests.table import read_texts
 from governance.digest import sha256_file
+from governance.errors import IntegrityError
+from infra.artifact_folders import folder_of
 from infra.errors import BadSettingError
 from infra.guardrails import current_guardrails
 from infra.home import Home
@@ -83,6 +84,7 @@ def hand_out(home: Home, params: GenerationParams, outcome: RunOutcome) -> RunOu
 
     Raises:
         BadSettingError: The folder cannot be written.
+        IntegrityError: What was made is gone.
     """
     run_id = outcome.run_id
     out = (params.generation.out or home.run_folder(run_id) / "results").absolute()
@@ -117,9 +119,18 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _folders(home: Home, run_id: str, step: str, output: str) -> list[Path]:
+    """Returns the folders of a step's outputs, one a part.
+
+    Raises:
+        IntegrityError: One is gone.
+    """
     with home.database.read() as connection:
-        records: list[Mapping[str, Any]] = [row.record for row in get_steps(connection, run_id) if step_of(row.step) == step]
-    return [Path(record["outputs"][output]["location"]) for record in records if output in record.get("outputs", {})]
+        records = [row.record for row in get_steps(connection, run_id) if step_of(row.step) == step]
+    folders = [folder_of(home, record["outputs"][output]["location"]) for record in records]
+    found = [folder for folder in folders if folder is not None]
+    if len(found) < len(folders):
+        raise IntegrityError(f"what {step} has made is gone from {home.work}", hint="run the same command again: it is made anew")
+    return found
 
 
 def _version(home: Home, specifier: str) -> "ModelVersion":

@@ -21,17 +21,15 @@ from infra.errors import HomeBusyError
 from infra.home import Home
 from infra.locking import try_lock
 from infra.processes import group_is_alive, stop_group
-from infra.progress import ProgressFile
 from infra.run_records import begin_run, end_dead_runs, end_run, lock_path, set_mlflow_run
 from infra.runs import StepError, get_steps
 from infra.settings import child_environment
 from infra.witnesses import sign_and_publish
-from pipelines.base_model import filled_from_base, open_base
-from pipelines.batch_run import batch_arguments, hand_out, resolve_batch
-from pipelines.datasets import ensure_dataset
+from pipelines.arguments import pipeline_arguments, resolve_model
+from pipelines.batch_run import hand_out
 from pipelines.graph import IMPORT_STEP, PIPELINES, shown_steps, step_of
 from pipelines.outcome import describe_outcome, write_report
-from pipelines.params import DataParams, DataPipelineParams, FinetuneParams, GenerationParams, PipelineParams
+from pipelines.params import GenerationParams, PipelineParams
 from pipelines.recorded import status_of
 from pipelines.runners import Runner, check_runner, open_runner
 from pipelines.views import RunOutcome, RunView, view_run
@@ -100,14 +98,9 @@ def run_pipeline(
     check_runner(runner)
     if "register_model" in PIPELINES[pipeline]:
         home.require_signing_key()
-    if isinstance(params, GenerationParams):
-        params = resolve_batch(home, params)
+    params, given = resolve_model(home, params)
     with _only_run(home) as home_lock:
         end_dead_runs(home)
-        given: Mapping[str, str] = {}
-        if isinstance(params, FinetuneParams):
-            base = open_base(home, params)
-            params, given = filled_from_base(params, base), base.arguments
         run = _Run(
             home=home,
             run_id=str(uuid.uuid4()),
@@ -174,39 +167,15 @@ def _import_s(run: _Run) -> float:
 
 
 def _arguments(run: _Run) -> dict[str, str]:
-    """Returns the pipeline's arguments, once what it runs on is at hand."""
-    arguments = {
-        "home": str(run.home.path),
-        "run_id": run.run_id,
-        "params": json.dumps(run.params.step_configs(), sort_keys=True),
-        **run.given,
-    }
-    if isinstance(run.params, GenerationParams):
-        return arguments | batch_arguments(run.home, run.run_id, run.params)
-    if isinstance(run.params, DataPipelineParams):
-        arguments["dataset"] = str(_dataset(run, run.params.data))
-    codec = getattr(run.params, "codec", None)
-    if codec is not None:
-        arguments["codec"] = str(run.home.codec_folder(codec))
-    return arguments
-
-
-def _dataset(run: _Run, data: DataParams) -> Path:
-    """Returns the dataset, imported where it has to be; the view goes on meanwhile."""
-    progress = ProgressFile(run.folder / "progress" / f"{IMPORT_STEP}.json")
+    """Returns the pipeline's arguments; the view goes on while what it runs on is brought to hand."""
     done = threading.Event()
     viewer = threading.Thread(target=_show_until, args=(run, done), daemon=True)
     viewer.start()
     try:
-        run.home.begin_mlflow_schema()
-        dataset = ensure_dataset(run.home, data, actor=run.actor, run_id=run.run_id, progress=progress)
-    except BaseException as problem:
-        progress.end("interrupted" if isinstance(problem, KeyboardInterrupt) else "failed", str(problem))
-        raise
+        return pipeline_arguments(run.home, run.run_id, run.params, actor=run.actor) | run.given
     finally:
         done.set()
         viewer.join()
-    return dataset
 
 
 def _show_until(run: _Run, done: threading.Event) -> None:

@@ -29,6 +29,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "data": ("data", "Build, check and look at datasets."),
         "runs": ("runs", "List, show, watch and compare runs."),
         "compile": ("compile", "Compile a pipeline for a Kubeflow cluster."),
+        "submit": ("submit", "Run a pipeline on a Kubeflow cluster, on record here."),
         "mlflow": ("mlflow_ui", "Open the MLflow pages on the home's own store."),
     },
     "Models": {

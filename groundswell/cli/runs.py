@@ -178,9 +178,13 @@ def _find_watched(home: "Home", run_id: str | None) -> "RunRow":
 
 
 def _remark_on(home: "Home", run: "RunRow") -> str:
+    from infra.runs import REMOTE_RUNNER
+
     if run.status == "running" and not _is_alive(home, run):
         return "its process is gone; the next run records it as failed"
-    return run.error.diagnosis if run.error else ""
+    if run.error:
+        return run.error.diagnosis
+    return f"on {run.host}" if run.runner == REMOTE_RUNNER else ""
 
 
 def _is_alive(home: "Home", run: "RunRow") -> bool:
@@ -192,10 +196,10 @@ def _is_alive(home: "Home", run: "RunRow") -> bool:
 
 def _step_names(home: "Home", run: "RunRow") -> tuple[str, ...]:
     """Returns the steps that a run has, the import of its data before them."""
-    from infra.runs import PIPELINE_RUNNERS
+    from infra.runs import PIPELINE_RUNNERS, REMOTE_RUNNER
 
     folder = home.run_folder(run.run_id) / "progress"
-    known = PIPELINES.get(run.pipeline, ()) if run.runner in PIPELINE_RUNNERS else ()
+    known = PIPELINES.get(run.pipeline, ()) if run.runner in {*PIPELINE_RUNNERS, REMOTE_RUNNER} else ()
     others = sorted(path.stem for path in folder.glob("*.json") if step_of(path.stem) not in known)
     return (*others, *known)
 
