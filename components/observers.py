@@ -17,6 +17,7 @@ from components.specs import StepSpec
 from components.store import ArtifactRef, WorkFolder
 from governance import lineage
 from governance.canonical import canonical_digest, canonical_text, decimals
+from infra.gpu_usage import GpuSampler, usage_path
 from infra.home import Home
 from infra.lineage import record_event
 from infra.progress import ProgressFile
@@ -370,13 +371,16 @@ class MetricsObserver:
 
 
 class ProgressObserver:
-    """The progress file of the step."""
+    """The progress file of the step, and beside it how busy the machine's GPUs are."""
 
     def __init__(self, context: StepContext) -> None:
-        self.port = ProgressFile(context.home.run_folder(context.run_id) / "progress" / f"{context.step}.json")
+        path = context.home.run_folder(context.run_id) / "progress" / f"{context.step}.json"
+        self.port = ProgressFile(path)
+        self._gpus = GpuSampler(usage_path(path))
 
     def ended(self, status: str, summary: str) -> None:
         """Writes the final state."""
+        self._gpus.stop()
         self.port.end(status, summary)
 
 

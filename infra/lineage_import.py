@@ -64,30 +64,43 @@ def import_events(db: Database, path: Path, *, actor: str, progress: Progress = 
         OSError: The file cannot be read.
     """
     with open_events(path) as file:
-        seen = _look_through(file, path, progress)
-        repeated = ImportOutcome(**seen, num_new=0, index=None, is_repeated=True)
-        with db.read() as connection:
-            if _is_imported(connection, seen["sha256"]):
-                return repeated
-        with db.unit_of_work() as uow:
-            if _is_imported(uow.connection, seen["sha256"]):
-                return repeated
-            num_new = _write(uow, file, path, seen["sha256"], progress)
-            index = _append(uow, seen, actor=actor) if num_new else None
+        return import_stream(db, file, str(path), actor=actor, progress=progress)
+
+
+def import_stream(db: Database, file: BinaryIO, name: str, *, actor: str, progress: Progress = lambda *_: None) -> ImportOutcome:
+    """Imports events as `import_events` does, from an open file at its beginning that can be read twice.
+
+    Args:
+        db: The database.
+        file: The file.
+        name: What to call it in errors.
+        actor: The id of the identity that imports it.
+        progress: Told how far it has come.
+    """
+    seen = _look_through(file, name, progress)
+    repeated = ImportOutcome(**seen, num_new=0, index=None, is_repeated=True)
+    with db.read() as connection:
+        if _is_imported(connection, seen["sha256"]):
+            return repeated
+    with db.unit_of_work() as uow:
+        if _is_imported(uow.connection, seen["sha256"]):
+            return repeated
+        num_new = _write(uow, file, name, seen["sha256"], progress)
+        index = _append(uow, seen, actor=actor) if num_new else None
     return ImportOutcome(**seen, num_new=num_new, index=index, is_repeated=False)
 
 
-def _look_through(file: BinaryIO, path: Path, progress: Progress) -> dict[str, Any]:
+def _look_through(file: BinaryIO, name: str, progress: Progress) -> dict[str, Any]:
     """Checks every event of a file, before the write lock is taken."""
-    reader, total = EventReader(file, str(path)), _size(file)
+    reader, total = EventReader(file, name), _size(file)
     num_events, producers = 0, Counter[str]()
     for read in reader.events():
         num_events += 1
-        name = read.event["producer"][:_PRODUCER_CHARACTERS]
-        producers[name if name in producers or len(producers) < _MAX_PRODUCERS else "others"] += 1
+        producer = read.event["producer"][:_PRODUCER_CHARACTERS]
+        producers[producer if producer in producers or len(producers) < _MAX_PRODUCERS else "others"] += 1
         progress(reader.size_bytes, 2 * total)
     if not num_events:
-        raise BadRecordError(f"{path} holds no event", hint="export OpenLineage events as JSON lines, or as a JSON array")
+        raise BadRecordError(f"{name} holds no event", hint="export OpenLineage events as JSON lines, or as a JSON array")
     return {"sha256": reader.sha256, "num_events": num_events, "producers": dict(sorted(producers.items()))}
 
 
@@ -97,16 +110,16 @@ def _size(file: BinaryIO) -> int:
     return size
 
 
-def _write(uow: UnitOfWork, file: BinaryIO, path: Path, sha256: str, progress: Progress) -> int:
-    reader, total = EventReader(file, str(path)), _size(file)
+def _write(uow: UnitOfWork, file: BinaryIO, name: str, sha256: str, progress: Progress) -> int:
+    reader, total = EventReader(file, name), _size(file)
     num_new = 0
     for batch in _batches(reader.events()):
-        new = _new_events(uow.connection, batch, path)
+        new = _new_events(uow.connection, batch, name)
         record_events(uow, new, imported=sha256)
         num_new += len(new)
         progress(total + reader.size_bytes, 2 * total)
     if reader.sha256 != sha256:
-        raise IntegrityError(f"{path} was changed while it was read", hint="import it again when nobody writes it any longer")
+        raise IntegrityError(f"{name} was changed while it was read", hint="import it again when nobody writes it any longer")
     return num_new
 
 
@@ -124,7 +137,7 @@ def _batches(events: Iterator[ReadEvent]) -> Iterator[list[ReadEvent]]:
         yield batch
 
 
-def _new_events(connection: Connection, batch: list[ReadEvent], path: Path) -> list[Event]:
+def _new_events(connection: Connection, batch: list[ReadEvent], name: str) -> list[Event]:
     """Leaves out events that were imported before, and refuses a second word about a run's beginning or end."""
     told = [told_by(read.event, imported=True) for read in batch]
     texts, states = _imported_before(connection, told)
@@ -137,7 +150,7 @@ def _new_events(connection: Connection, batch: list[ReadEvent], path: Path) -> l
             if state in states:
                 said = "began" if one.event_type in _BEGUN else "ended"
                 raise BadRecordError(
-                    f"{path}, line {read.line}: another event says already that run {one.run_id} of job {one.job:.80} {said}",
+                    f"{name}, line {read.line}: another event says already that run {one.run_id} of job {one.job:.80} {said}",
                     hint="a run has one START and one of COMPLETE, ABORT and FAIL; leave out the event that is wrong",
                 )
             states.add(state)

@@ -17,13 +17,14 @@ _PREFIX = re.compile(r"[0-9a-f-]{6,64}", re.ASCII | re.IGNORECASE)
 _HINT = "name a model (name/version or name@alias), a run id, a dataset folder or digest, or a picture made here"
 
 
-def resolve_subject(db: Database, text: str) -> str:
+def resolve_subject(db: Database, text: str, *, paths: bool = True) -> str:
     """Returns the subject string that a text means.
 
     Args:
         db: The database.
         text: ``name/version``, ``name@alias``, a run id, a digest, a prefix of six characters or more of either, a
             dataset folder, a media file, or a subject string as reports show it.
+        paths: Whether it may be a path of this machine; not where somebody asks from elsewhere.
 
     Raises:
         UnknownSubjectError: Nothing, or more than one thing, is recorded by that name.
@@ -34,7 +35,7 @@ def resolve_subject(db: Database, text: str) -> str:
         for candidates in (_subjects(connection, text), _versions(connection, text), _aliases(connection, text)):
             if candidates:
                 return _only(text, candidates)
-        found_path, problem = _from_path(connection, text) if text else (None, "")
+        found_path, problem = _from_path(connection, text) if text and paths else (None, "")
         if found_path is not None:
             return found_path
         if _PREFIX.fullmatch(text) and (candidates := _prefixed(connection, text.lower())):

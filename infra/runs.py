@@ -76,9 +76,26 @@ class StepRow:
     mlflow_run_id: str | None
 
 
-def list_runs(connection: Connection, limit: int = 50) -> list[RunRow]:
-    """Returns the newest runs, newest first."""
-    return [_run(row) for row in connection.execute(select(runs).order_by(runs.c.started.desc()).limit(limit))]
+def list_runs(
+    connection: Connection, limit: int = 50, *, before: str | None = None, pipeline: str | None = None, status: str | None = None
+) -> list[RunRow]:
+    """Returns the newest runs, newest first.
+
+    Args:
+        connection: An open connection.
+        limit: At most so many.
+        before: Only those that started earlier.
+        pipeline: Only those of this pipeline.
+        status: Only those in this state.
+    """
+    query = select(runs).order_by(runs.c.started.desc()).limit(limit)
+    if before is not None:
+        query = query.where(runs.c.started < before)
+    if pipeline is not None:
+        query = query.where(runs.c.pipeline == pipeline)
+    if status is not None:
+        query = query.where(runs.c.status == status)
+    return [_run(row) for row in connection.execute(query)]
 
 
 def get_run(connection: Connection, run_id: str) -> RunRow:

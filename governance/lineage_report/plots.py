@@ -1,7 +1,7 @@
 """What the plots of a lineage report show, before they are drawn: curves and intervals, each with its words."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 _MAX_POINTS = 240
@@ -75,7 +75,18 @@ def loss_curve(losses: Sequence[float], *, title: str, subject: str) -> Curve | 
         title: What it is.
         subject: The node that holds them.
     """
-    points = [(step, float(loss)) for step, loss in enumerate(losses, start=1) if math.isfinite(loss)]
+    return loss_curve_of(enumerate(losses, start=1), title=title, subject=subject)
+
+
+def loss_curve_of(logged: Iterable[tuple[int, float]], *, title: str, subject: str) -> Curve | None:
+    """Returns the curve of losses that were logged at some steps; None where fewer than two are finite.
+
+    Args:
+        logged: Step and loss, in the order of steps.
+        title: What it is.
+        subject: The node that holds them.
+    """
+    points = [(step, float(loss)) for step, loss in logged if math.isfinite(loss)]
     if len(points) < 2:
         return None
     average, averages = points[0][1], []
@@ -86,8 +97,8 @@ def loss_curve(losses: Sequence[float], *, title: str, subject: str) -> Curve | 
     kept = sorted({*range(0, len(points), stride), len(points) - 1})
     lowest = min(averages)
     words = (
-        f"{len(points):,} steps. The loss was {points[0][1]:.3g} at first and {averages[-1]:.3g} at the end, "
-        f"as an average over about ten steps; its lowest average was {lowest:.3g}."
+        f"{points[-1][0]:,} steps. The loss was {points[0][1]:.3g} at first and {averages[-1]:.3g} at the end, "
+        f"as an average over about ten values; its lowest average was {lowest:.3g}."
     )
     return Curve(
         title=title,

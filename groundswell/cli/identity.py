@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from groundswell.cli.context import Group, Invocation, pass_invocation
+from groundswell.cli.identity_token import token
 from groundswell.cli.output import echo_facts, echo_json, echo_table, format_time, shown_path
 
 if TYPE_CHECKING:
@@ -121,6 +122,9 @@ def passphrase(invocation: Invocation, identity: str, remove: bool, new_file: Pa
         echo_json({"identity_id": identity_id, "has_passphrase": not remove})
     else:
         click.echo(f"the private key of {identity_id} has {'no' if remove else 'a new'} passphrase")
+
+
+command.add_command(token)
 
 
 def _new_passphrase(home: "Home", identity_id: str, file: Path | None) -> bytes:

@@ -31,6 +31,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "compile": ("compile", "Compile a pipeline for a Kubeflow cluster."),
         "submit": ("submit", "Run a pipeline on a Kubeflow cluster, on record here."),
         "mlflow": ("mlflow_ui", "Open the MLflow pages on the home's own store."),
+        "console": ("console", "Serve pages, metrics and an endpoint for lineage events."),
     },
     "Models": {
         "models": ("models", "List, verify, show, compare and sign registered models."),

@@ -1,0 +1,1 @@
+"""What Prometheus and Grafana are told: metrics computed from the database, alert rules, a dashboard."""
