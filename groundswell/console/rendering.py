@@ -22,7 +22,7 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 def environment() -> "Environment":
     """Returns the templates' environment."""
     made = page_environment("groundswell.console")
-    made.globals["version"] = groundswell.__version__
+    made.globals["release"] = groundswell.__version__
     made.globals["lineage_of"] = lineage_url
     made.globals["version_url"] = version_url
     made.filters["duration"] = duration

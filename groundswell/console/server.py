@@ -3,7 +3,6 @@
 import errno
 import ipaddress
 import socket
-import sys
 
 import uvicorn
 
@@ -73,17 +72,15 @@ def bind(host: str, port: int) -> socket.socket:
         raise BackendUnavailableError(f"port {port} of {host} {reason}", hint="choose another with --host and --port") from error
 
 
-def serve(home: Home, listener: socket.socket, host: str, *, takes_token: bool) -> None:
-    """Serves until SIGINT or SIGTERM; requests that are under way are answered first, for some seconds.
+def make_server(home: Home, host: str, *, takes_token: bool) -> uvicorn.Server:
+    """Returns a server for a home.
 
     Args:
         home: The home.
-        listener: A socket that listens.
-        host: The address that somebody named.
+        host: The address that somebody named; under a loopback address it answers to the names of this machine alone.
         takes_token: Whether reading takes a token.
     """
-    is_local = is_loopback(host)
-    app = create_app(home, takes_token=takes_token, hosts=_LOCAL_NAMES if is_local else ("*",))
+    app = create_app(home, takes_token=takes_token, hosts=_LOCAL_NAMES if is_loopback(host) else ("*",))
     config = uvicorn.Config(
         app,
         log_config=_LOG,
@@ -95,10 +92,13 @@ def serve(home: Home, listener: socket.socket, host: str, *, takes_token: bool) 
         limit_concurrency=_MAX_AT_ONCE,
         timeout_graceful_shutdown=_STOP_TIMEOUT_S,
     )
-    server = uvicorn.Server(config)
-    try:
-        server.run(sockets=[listener])
-    except KeyboardInterrupt:  # uvicorn raises again what has stopped it
-        return
-    if not server.started:
-        sys.stderr.write("the console did not start\n")
+    return uvicorn.Server(config)
+
+
+def serve(home: Home, listener: socket.socket, host: str, *, takes_token: bool) -> None:
+    """Serves until SIGINT or SIGTERM; requests that are under way are answered first, for some seconds.
+
+    Raises:
+        KeyboardInterrupt: It was told to stop, and has.
+    """
+    make_server(home, host, takes_token=takes_token).run(sockets=[listener])
