@@ -1,7 +1,8 @@
 """The application: which address is answered by what."""
 
+import threading
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -9,11 +10,13 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Route
 
 import groundswell
+from governance.errors import GovernanceError
 from groundswell.console import health, lineage_api, models, overview, records, runs
 from groundswell.console.problems import HANDLERS
 from groundswell.console.rendering import style
 from groundswell.console.security import Access, SecurityHeaders
 from groundswell.console.state import State
+from infra.errors import InfraError
 from infra.home import Home
 from infra.monitoring.platform_metrics import PlatformMetrics
 from infra.monitoring.served_models import ServedModels
@@ -48,9 +51,14 @@ def create_app(home: Home, *, takes_token: bool, hosts: Sequence[str] = ("*",)) 
     served = ServedModels(home)
     metrics = PlatformMetrics(home, served, version=groundswell.__version__)
 
+    def count() -> None:
+        with suppress(InfraError, GovernanceError):  # the first scrape tells of an outage
+            metrics.render()
+
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:  # noqa: ARG001 - Starlette's signature
         served.start()
+        threading.Thread(target=count, name="first-count", daemon=True).start()  # so that no scrape has to wait for it
         yield
         served.stop()
 

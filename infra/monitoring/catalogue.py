@@ -107,7 +107,7 @@ PROMOTION: tuple[Declared, ...] = (
         "groundswell_audit_append_failures_total",
         "counter",
         (),
-        "Units of work that the database did not take, as this home saw it.",
+        "Units of work that the database did not take.",
     ),
     Declared("groundswell_ledger_size", "gauge", (), "Entries of the ledger."),
     Declared(

@@ -15,7 +15,7 @@ from infra.home import Home
 from infra.keys import CONTENT_KEY, CONTENT_ROOT
 from infra.monitoring.catalogue import Families
 from infra.monitoring.entry_counts import EntryCounts
-from infra.monitoring.run_metrics import add_last_runs, add_runs, seconds
+from infra.monitoring.run_metrics import RunHistory, seconds
 from infra.monitoring.running_steps import add_running_steps
 from infra.monitoring.served_models import ServedModels
 from infra.platform_keys import key_entries
@@ -44,6 +44,7 @@ class PlatformMetrics:
         self._home = home
         self._served = served
         self._version = version
+        self._runs = RunHistory()
         self._counts = {name: EntryCounts(action) for name, action in _COUNTED.items()}
         self._refused = EntryCounts(GENERATION_REFUSED, lambda details: (str(details["rule"]), str(details["category"] or "")))
 
@@ -58,9 +59,8 @@ class PlatformMetrics:
         families = Families()
         families.add("groundswell_info", 1.0, self._version, HEAD)
         with self._home.database.read() as connection:
-            add_runs(connection, families)
-            add_last_runs(connection, families)
-            add_running_steps(connection, families, runs_folder=self._home.runs_dir)
+            self._runs.add_to(families, connection)
+            add_running_steps(families, connection, running=self._runs.running(), runs_folder=self._home.runs_dir)
             _add_ledger(connection, families)
             _add_models(connection, families)
             self._served.add_to(families, connection)

@@ -1,17 +1,25 @@
 """Metrics of runs and of the steps of each pipeline's last one."""
 
+import bisect
 import json
-from collections import defaultdict
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import TIMESTAMP, ColumnElement, Connection, Float, Row, case, cast, extract, func, select
+from sqlalchemy import Connection, Row, select
 
 from infra.monitoring.catalogue import Families
-from infra.tables import runs, steps
+from infra.tables import ledger_entries, ledger_head, runs, steps
 
 ENDED = ("completed", "failed", "interrupted")
 STEP_ENDED = ("completed", "reused", "failed", "interrupted")
 _BUCKETS_S = (10, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 24 * 3600, 72 * 3600)
+_BATCH = 500
+_STARTED = "run.started"
+_ACTIONS = (_STARTED, *(f"run.{state}" for state in ENDED))
 
 
 def seconds(time: str) -> float:
@@ -19,53 +27,121 @@ def seconds(time: str) -> float:
     return datetime.fromisoformat(time).timestamp()
 
 
-def add_runs(connection: Connection, families: Families) -> None:
-    """Adds what there is to say of all runs; one aggregate over their rows."""
-    columns = runs.c
-    took = _took(connection)
-    below = [func.sum(case((took <= bound, 1), else_=0)) for bound in _BUCKETS_S]
-    query = select(columns.pipeline, columns.status, func.count(), func.max(columns.ended), func.sum(took), *below)
-    for pipeline, state, count, last, total, *counts in connection.execute(query.group_by(columns.pipeline, columns.status)):
-        families.add("groundswell_runs", count, pipeline, state)
-        if state != "completed":
-            continue
-        families.add("groundswell_run_last_success_timestamp_seconds", seconds(last), pipeline)
-        buckets = [(f"{bound:.1f}", float(number)) for bound, number in zip(_BUCKETS_S, counts, strict=True)]
-        families.add_histogram("groundswell_run_duration_seconds", [*buckets, ("+Inf", float(count))], float(total), pipeline)
+@dataclass
+class _Durations:
+    """How long completed runs took."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(_BUCKETS_S) + 1))
+    total: float = 0.0
+
+    def add(self, duration_s: float) -> None:
+        self.counts[bisect.bisect_left(_BUCKETS_S, duration_s)] += 1
+        self.total += duration_s
+
+    def buckets(self) -> list[tuple[str, float]]:
+        found, below = [], 0
+        for bound, count in zip((*(f"{bound:.1f}" for bound in _BUCKETS_S), "+Inf"), self.counts, strict=True):
+            below += count
+            found.append((bound, float(below)))
+        return found
 
 
-def add_last_runs(connection: Connection, families: Families) -> None:
-    """Adds how the run of each pipeline that ended last has ended, and its steps."""
+class RunHistory:
+    """What became of all runs. Each is looked at when the ledger says that it has begun or ended, once a process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._seen = 0  # entries before this index are counted
+        self._running: set[str] = set()
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._durations: defaultdict[str, _Durations] = defaultdict(_Durations)
+        self._last_success: dict[str, str] = {}
+        self._last: dict[str, tuple[str, str, str]] = {}  # when it ended, its id, how it ended
+
+    def add_to(self, families: Families, connection: Connection) -> None:
+        """Adds what there is to say of runs, and of the steps of the last that ended.
+
+        Args:
+            families: Where to.
+            connection: A snapshot.
+        """
+        with self._lock:
+            self._read(connection)
+            self._add_runs(families, connection)
+            last = dict(self._last)
+        _add_last_runs(families, connection, last)
+
+    def running(self) -> list[str]:
+        """Returns the ids of the runs that have begun and not ended, as of the last look."""
+        with self._lock:
+            return sorted(self._running)
+
+    def _read(self, connection: Connection) -> None:
+        size = int(connection.execute(select(ledger_head.c.size)).scalar() or 0)
+        if size < self._seen:  # another ledger stands there now: a backup was restored
+            self._forget()
+        columns = ledger_entries.c
+        is_new = columns.action.in_(_ACTIONS) & (columns.index >= self._seen) & (columns.index < size)
+        ended: set[str] = set()
+        for action, subject in connection.execute(select(columns.action, columns.subject).where(is_new).order_by(columns.index)):
+            run_id = subject.removeprefix("run:")
+            (self._running if action == _STARTED else ended).add(run_id)
+        ended &= self._running  # an end that is told twice counts once
+        self._running -= ended
+        for row in _rows(connection, ended):
+            self._count(row)
+        self._seen = size
+
+    def _count(self, row: Mapping[str, Any]) -> None:
+        pipeline, state, ended = row["pipeline"], row["status"], row["ended"] or row["started"]
+        self._counts[pipeline, state] += 1
+        self._last[pipeline] = max(self._last.get(pipeline, ("", "", "")), (ended, row["run_id"], state))
+        if state == "completed":
+            self._durations[pipeline].add(seconds(ended) - seconds(row["started"]))
+            self._last_success[pipeline] = max(self._last_success.get(pipeline, ""), ended)
+
+    def _add_runs(self, families: Families, connection: Connection) -> None:
+        running = Counter(row["pipeline"] for row in _rows(connection, self._running))
+        for pipeline in sorted({*running, *(pipeline for pipeline, _ in self._counts)}):
+            families.add("groundswell_runs", running[pipeline], pipeline, "running")
+            for state in ENDED:
+                families.add("groundswell_runs", self._counts[pipeline, state], pipeline, state)
+        for pipeline, durations in sorted(self._durations.items()):
+            families.add_histogram("groundswell_run_duration_seconds", durations.buckets(), durations.total, pipeline)
+        for pipeline, ended in sorted(self._last_success.items()):
+            families.add("groundswell_run_last_success_timestamp_seconds", seconds(ended), pipeline)
+
+
+def _rows(connection: Connection, run_ids: Iterable[str]) -> Iterable[Mapping[str, Any]]:
+    """Yields the rows of some runs, without what is long in them."""
     columns = runs.c
-    place = func.row_number().over(partition_by=columns.pipeline, order_by=(columns.ended.desc(), columns.run_id)).label("place")
-    ranked = select(columns.run_id, columns.pipeline, columns.status, place).where(columns.ended.is_not(None)).subquery()
-    last = connection.execute(select(ranked.c.run_id, ranked.c.pipeline, ranked.c.status).where(ranked.c.place == 1)).all()
+    wanted = sorted(run_ids)
+    for start in range(0, len(wanted), _BATCH):
+        query = select(columns.run_id, columns.pipeline, columns.status, columns.started, columns.ended)
+        found = connection.execute(query.where(columns.run_id.in_(wanted[start : start + _BATCH])))
+        yield from (dict(row) for row in found.mappings())
+
+
+def _add_last_runs(families: Families, connection: Connection, last: Mapping[str, tuple[str, str, str]]) -> None:
     by_run = defaultdict(list)
-    for step in connection.execute(select(steps).where(steps.c.run_id.in_([row.run_id for row in last]))):
+    for step in connection.execute(select(steps).where(steps.c.run_id.in_([run_id for _, run_id, _ in last.values()]))):
         by_run[step.run_id].append(step)
-    for run in last:
+    for pipeline, (_, run_id, ending) in sorted(last.items()):
         for state in ENDED:
-            families.add("groundswell_run_last_state", float(run.status == state), run.pipeline, state)
-        for step in by_run[run.run_id]:
-            _add_step(families, run.pipeline, step)
+            families.add("groundswell_run_last_state", float(ending == state), pipeline, state)
+        for step in by_run[run_id]:
+            _add_step(families, pipeline, step)
 
 
-def _add_step(families: Families, pipeline: str, step: Row[tuple[object, ...]]) -> None:
+def _add_step(families: Families, pipeline: str, step: Row[Any]) -> None:
     if step.ended is None:
         return
     for status in STEP_ENDED:
         families.add("groundswell_step_status", float(step.status == status), pipeline, step.step, status)
     families.add("groundswell_step_work_seconds", step.work_s or 0.0, pipeline, step.step)
     families.add("groundswell_step_ended_timestamp_seconds", seconds(step.ended), pipeline, step.step)
-    metrics = json.loads(step.record or "{}").get("metrics") or {}
-    for name, value in metrics.items():
+    for name, value in (json.loads(step.record or "{}").get("metrics") or {}).items():
         families.add("groundswell_step_metric", value, pipeline, step.step, name)
-
-
-def _took(connection: Connection) -> ColumnElement[float]:
-    """Returns how many seconds a run took, as the engine computes it from two texts."""
-    columns = runs.c
-    if connection.dialect.name == "sqlite":
-        return cast((func.julianday(columns.ended) - func.julianday(columns.started)) * 86_400, Float)
-    at = TIMESTAMP(timezone=True)
-    return cast(extract("epoch", cast(columns.ended, at) - cast(columns.started, at)), Float)

@@ -1,6 +1,7 @@
 """Metrics of the steps that run now, from their progress files."""
 
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 from sqlalchemy import Connection, select
@@ -14,16 +15,17 @@ _MAX_AGE_S = 120.0
 _FIGURES = {"steps_per_s": "groundswell_running_step_rate", "loss": "groundswell_running_step_loss"}
 
 
-def add_running_steps(connection: Connection, families: Families, *, runs_folder: Path) -> None:
+def add_running_steps(families: Families, connection: Connection, *, running: Collection[str], runs_folder: Path) -> None:
     """Adds how far each running step has come.
 
     Args:
-        connection: An open connection.
         families: Where to.
+        connection: An open connection.
+        running: The ids of the runs that have not ended.
         runs_folder: The home's folder of runs.
     """
     query = select(runs.c.run_id, runs.c.pipeline, steps.c.step).join(steps, steps.c.run_id == runs.c.run_id)
-    for run_id, pipeline, step in connection.execute(query.where(runs.c.status == "running", steps.c.status == "running")):
+    for run_id, pipeline, step in connection.execute(query.where(runs.c.run_id.in_(running), steps.c.status == "running")):
         path = runs_folder / run_id / "progress" / f"{step}.json"
         try:
             progress = read_progress(path)
