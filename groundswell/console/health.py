@@ -18,11 +18,14 @@ async def live(request: Request) -> Response:  # noqa: ARG001 - the router's sig
 
 def ready(request: Request) -> Response:
     """Answers 200 if the database can be read and has the schema that this program is for, otherwise 503 with the reason."""
-    database = state_of(request).home.database
+    state = state_of(request)
+    database = state.home.database
     try:
         with database.read() as connection:
             revision = read_revision(connection, database.name)
     except (InfraError, GovernanceError) as error:
+        if state.access.takes_token:  # whoever asks has shown none: where the database is is not theirs to know
+            return _unready("the database cannot be read", "the console's log says more, and `groundswell doctor`")
         return _unready(error.diagnosis, error.hint)
     if revision != HEAD:
         problem = f"the database has schema {revision or 'none'}, this program is for {HEAD}"

@@ -5,6 +5,7 @@ import sqlite3
 from http import HTTPStatus
 
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -63,7 +64,7 @@ async def answer_error(request: Request, error: Exception) -> Response:
 
 async def answer_defect(request: Request, error: Exception) -> Response:
     """Answers what nobody has thought of; the log says more than the answer does."""
-    if isinstance(error, DBAPIError | sqlite3.Error):
+    if isinstance(error, DBAPIError | PoolTimeoutError | sqlite3.Error):
         return _answer(request, 503, "the database did not answer", "try again", {"Retry-After": _RETRY_AFTER_S})
     return _answer(request, 500, f"unexpected {type(error).__name__}", "this is a defect of groundswell; its log says more", {})
 
