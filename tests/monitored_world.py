@@ -1,9 +1,12 @@
 """A home in which everything that has a metric has happened: the promotion tests' home, with more of it."""
 
 import json
+import shutil
 import time
+from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from governance.access_token import Scope
 from governance.canonical import canonical_text
@@ -15,7 +18,7 @@ from infra.gpu_usage import usage_path
 from infra.ledger import sign_checkpoint
 from infra.progress import ProgressFile
 from infra.run_records import begin_run, end_run
-from infra.tables import steps
+from infra.tables import model_versions, steps
 from tests.infra.promotion.world import RUN, World
 
 COMPLETED = "0198f3a2-0001-7c3e-9a51-3f2f6f0a7b11"
@@ -58,3 +61,12 @@ def add_step(world: World, run_id: str, step: str, *, status: str, metrics: dict
         record = canonical_text({"metrics": metrics or {}, "summary": "done"}, floats=True)
         values = {"run_id": run_id, "step": step, "status": status, "fingerprint": "0" * 64, "started": uow.time}
         uow.connection.execute(steps.insert().values(**values, ended=ended, work_s=1.5 if ended else None, record=record))
+
+
+def package_of_its_own(world: World, number: int, folder: Path) -> Path:
+    """Returns the folder of a version's package, moved to where other tests do not see what becomes of it."""
+    package = folder / f"package-{number}"
+    shutil.copytree(world.version(number).location.removeprefix("file://"), package)
+    with world.db.unit_of_work() as uow:
+        uow.connection.execute(update(model_versions).where(model_versions.c.version == number).values(location=str(package)))
+    return package

@@ -20,6 +20,7 @@ from tests.infra.package_inputs import NAME
 from tests.infra.promotion.world import RUN, World
 from tests.infra.traced_world import FAILED, HOSTILE
 from tests.infra.traced_world import World as Traced
+from tests.monitored_world import package_of_its_own
 
 WIDTHS = [390, 1200]
 
@@ -116,8 +117,8 @@ def test_a_version_is_shown_once_it_is_verified_with_who_approved_it(world: Worl
     assert world_console.get(f"/models/{NAME}/1/config.json").status == 404
 
 
-def test_nothing_is_shown_of_a_package_that_was_meddled_with(world: World, world_console: Console) -> None:
-    card = Path(world.version(2).location.removeprefix("file://")) / "MODEL_CARD.md"
+def test_nothing_is_shown_of_a_package_that_was_meddled_with(world: World, world_console: Console, tmp_path: Path) -> None:
+    card = package_of_its_own(world, 2, tmp_path) / "MODEL_CARD.md"
     card.chmod(0o644)
     card.write_text("# Trust me\n")
     page = world_console.get(f"/models/{NAME}/2").text

@@ -17,7 +17,7 @@ from infra.monitoring.served_models import ServedModels
 from infra.run_records import begin_run, end_run
 from tests.infra.package_inputs import NAME
 from tests.infra.promotion.world import RUN, World
-from tests.monitored_world import fill_monitored
+from tests.monitored_world import fill_monitored, package_of_its_own
 
 ROOT = Path(__file__).parents[3]
 _FIRST = ("pipeline", "run", "step", "attempt", "rule", "model", "environment", "version")
@@ -113,12 +113,12 @@ def test_a_head_that_is_signed_leaves_nothing_waiting(world: World) -> None:
 
 
 @pytest.mark.parametrize("world", ["sqlite"], indirect=True)
-def test_a_served_package_that_was_meddled_with_or_lost_its_signature_is_told(world: World) -> None:
+def test_a_served_package_that_lost_its_signature_is_told(world: World, tmp_path: Path) -> None:
     world.promote(1)
+    package = package_of_its_own(world, 1, tmp_path)
     scraped = Scraped(world)
     assert scraped.values()["groundswell_served_model_verified", NAME, "production", "1"] == 1
-    folder = Path(world.version(1).location.removeprefix("file://"))
-    (folder / "model.sig").unlink()
+    (package / "model.sig").unlink()
     scraped.served.verify_all()
     assert scraped.values()["groundswell_served_model_verified", NAME, "production", "1"] == 0
     [verdict] = scraped.served.verdicts().values()
