@@ -1,6 +1,7 @@
 """Who may read, and what browsers are told."""
 
 import base64
+from pathlib import Path
 
 import pytest
 
@@ -48,3 +49,14 @@ def test_pages_are_read_only(console: Console, method: str) -> None:
     assert all(console.get(path, method=method).status == 405 for path in PAGES)
     head = console.get("/runs", method="HEAD")
     assert (head.status, head.body) == (200, b"")
+
+
+def test_whoever_shows_no_token_is_not_told_where_the_database_is(home: Home, tmp_path: Path) -> None:
+    with serving(home, takes_token=True) as console:
+        home.database.close()
+        (home.path / "groundswell.db").rename(tmp_path / "away.db")
+        (home.path / "groundswell.db").mkdir()
+        ready = console.get("/readyz")
+    assert ready.status == 503
+    assert ready.document["error"] == "the database cannot be read"
+    assert str(home.path) not in ready.text

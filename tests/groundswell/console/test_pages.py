@@ -1,7 +1,5 @@
 """The pages in a real browser, at the widths of a desktop and of a phone, on homes with something in them."""
 
-import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
@@ -177,8 +175,6 @@ def test_the_signed_head_is_to_be_had_as_a_file(home: Home, console: Console) ->
 
 def test_a_scrape_and_a_page_leave_no_trace(home: Home, console: Console) -> None:
     before = (home.path / "groundswell.db").read_bytes()
-    shutil.copy(home.path / "groundswell.db", home.path / "copy")
     for path in ("/", "/runs", "/models", "/audit", "/metrics"):
         assert console.get(path).status == 200
     assert (home.path / "groundswell.db").read_bytes() == before
-    assert json.loads(console.get("/healthz").text)["status"] == "alive"

@@ -22,7 +22,7 @@ from tests.infra.monitoring.test_alerts import panels
 from tests.infra.promotion.world import World
 from tests.monitored_world import fill_monitored
 
-_TIMEOUT_S = 40.0
+_TIMEOUT_S = 90.0
 Ask = Callable[..., Any]
 
 
@@ -41,13 +41,12 @@ def prometheus(tmp_path: Path) -> Iterator[Callable[[str, str], Ask]]:
 
     def start(url: str, token: str) -> Ask:
         document = yaml.safe_load((FOLDER / "prometheus.yaml").read_text())
-        document["global"] = {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"}
+        document["global"] = {"scrape_interval": "2s", "scrape_timeout": "2s", "evaluation_interval": "1s"}
         document["rule_files"] = [str(FOLDER / name) for name in document["rule_files"]]
         [scrape] = document["scrape_configs"]
         scrape["static_configs"] = [{"targets": [url.removeprefix("http://")]}]
         (tmp_path / "token").write_text(token)
         scrape["authorization"] = {"credentials_file": str(tmp_path / "token")}
-        scrape["scrape_interval"], scrape["scrape_timeout"] = "1s", "1s"
         (tmp_path / "prometheus.yaml").write_text(yaml.safe_dump(document))
         port = free_port()
         command = [
@@ -94,8 +93,7 @@ def test_prometheus_scrapes_a_console_and_every_rule_and_query_is_evaluated(
     _, token = create_token(world.db, identity_id=admin, scopes={Scope.READ}, days=1, actor=admin)
     with serving(world.home, takes_token=True) as console:
         ask = prometheus(console.url, token)
-        target = wait_for(lambda: [one for one in ask("targets")["activeTargets"] if one["health"] != "unknown"])[0]
-        assert (target["health"], target["lastError"]) == ("up", "")
+        wait_for(lambda: [one for one in ask("targets")["activeTargets"] if one["health"] == "up"])
         wait_for(lambda: ask("query", query="groundswell_served_model_verified == 1")["result"])
 
         def rules() -> Any:
