@@ -2,6 +2,7 @@
 
 import io
 import time
+import zlib
 from http import HTTPStatus
 from typing import Any
 
@@ -17,14 +18,15 @@ MAX_BODY_BYTES = 1 << 20
 _MAX_DISCARDED_BYTES = 256 << 20
 _MAX_DISCARDING_S = 20.0
 _NAME = "the request"
+_GZIP = "gzip"
 
 
 async def post_lineage(request: Request) -> Response:
     """Records an event, or several in an array or one a line: all of them or none."""
     state = state_of(request)
     actor = (await run_in_threadpool(state.access.require_lineage_writer, request)).identity_id
-    _check_type(request)
-    body = await _read_body(request)
+    coding = _check_type(request)
+    body = _decoded(await _read_body(request), coding)
     outcome = await run_in_threadpool(_import, state, body, actor)
     status = HTTPStatus.CREATED if outcome.num_new else HTTPStatus.OK
     return JSONResponse(_document(outcome), status)
@@ -34,12 +36,38 @@ def _import(state: State, body: bytes, actor: str) -> ImportOutcome:
     return import_stream(state.home.database, io.BytesIO(body), _NAME, actor=actor)
 
 
-def _check_type(request: Request) -> None:
+def _check_type(request: Request) -> str:
+    """Returns the content coding of a body that may be taken.
+
+    Raises:
+        Refusal: It is of another type, or coded in another way.
+    """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in {"application/json", "application/x-ndjson"}:
         raise Refusal(415, f"events are application/json, not {kind!r:.80}")
-    if (coding := request.headers.get("content-encoding", "identity").lower()) != "identity":
-        raise Refusal(415, f"the content coding {coding!r:.40} is not taken", hint="post events as they are")
+    if (coding := request.headers.get("content-encoding", "identity").lower()) not in {"identity", _GZIP}:
+        raise Refusal(415, f"the content coding {coding!r:.40} is not taken", hint="post events as they are, or by gzip")
+    return coding
+
+
+def _decoded(body: bytes, coding: str) -> bytes:
+    """Returns a body as it was before it was compressed; never more of it than an event may be.
+
+    Raises:
+        Refusal: It is larger, or no gzip.
+    """
+    if coding != _GZIP:
+        return body
+    inflater = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    try:
+        found = inflater.decompress(body, MAX_BODY_BYTES + 1)
+    except zlib.error as error:
+        raise Refusal(400, "the request is no gzip") from error
+    if len(found) > MAX_BODY_BYTES:
+        raise _too_large()
+    if not inflater.eof or inflater.unused_data:
+        raise Refusal(400, "the request is no gzip, or was cut off")
+    return found
 
 
 async def _read_body(request: Request) -> bytes:

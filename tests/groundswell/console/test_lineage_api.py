@@ -1,5 +1,6 @@
 """Lineage events that others post."""
 
+import gzip
 import json
 import socket
 import uuid
@@ -40,12 +41,14 @@ def test_an_event_is_recorded_once_with_its_entry_and_by_whom(home: Home, consol
     assert len(imports(home)) == 1
 
 
-def test_openlineages_own_client_posts_to_it(home: Home, console: Console, token: str) -> None:
+@pytest.mark.parametrize("packed", [False, True])
+def test_openlineages_own_client_posts_to_it(home: Home, console: Console, token: str, packed: bool) -> None:
     from openlineage.client import OpenLineageClient
     from openlineage.client.event_v2 import Job, OutputDataset, Run, RunEvent, RunState
-    from openlineage.client.transport.http import ApiKeyTokenProvider, HttpConfig, HttpTransport
+    from openlineage.client.transport.http import ApiKeyTokenProvider, HttpCompression, HttpConfig, HttpTransport
 
-    config = HttpConfig(url=console.url, auth=ApiKeyTokenProvider({"apiKey": token}), retry={"total": 0})
+    compression = HttpCompression.GZIP if packed else None
+    config = HttpConfig(url=console.url, auth=ApiKeyTokenProvider({"apiKey": token}), retry={"total": 0}, compression=compression)
     client = OpenLineageClient(transport=HttpTransport(config))
     run = Run(runId=str(uuid.uuid4()))
     for state in (RunState.START, RunState.COMPLETE):
@@ -108,8 +111,21 @@ def test_what_is_no_event_is_refused_with_what_is_wrong(
 
 def test_other_kinds_of_body_are_refused(console: Console, token: str) -> None:
     assert console.post(PATH, foreign_event(), token=token, content_type="text/plain").status == 415
-    assert console.post(PATH, foreign_event(), token=token, content_encoding="gzip").status == 415
+    assert console.post(PATH, foreign_event(), token=token, content_encoding="br").status == 415
     assert console.get(PATH).status == 405
+
+
+def test_events_may_be_compressed_and_what_unpacks_to_too_much_is_refused(home: Home, console: Console, token: str) -> None:
+    def post(body: bytes) -> int:
+        return console.post(PATH, body, token=token, content_encoding="gzip").status
+
+    event = gzip.compress(json.dumps(foreign_event(1)).encode())
+    assert post(event) == 201
+    assert post(event[:-3]) == 400
+    assert post(event + b"x") == 400
+    assert post(b"{}") == 400
+    assert post(gzip.compress(b" " * (64 << 20))) == 413
+    assert len(imports(home)) == 1
 
 
 def _send_100_megabytes(console: Console, token: str, headers: str, chunk: bytes) -> bytes:
