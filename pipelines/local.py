@@ -172,7 +172,7 @@ def _arguments(run: _Run) -> dict[str, str]:
     viewer = threading.Thread(target=_show_until, args=(run, done), daemon=True)
     viewer.start()
     try:
-        return pipeline_arguments(run.home, run.run_id, run.params, actor=run.actor) | run.given
+        return {**pipeline_arguments(run.home, run.run_id, run.params, actor=run.actor), **run.given}
     finally:
         done.set()
         viewer.join()
