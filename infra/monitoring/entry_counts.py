@@ -1,7 +1,6 @@
 """Counts of the ledger's entries by action: the ledger only grows, so each entry is looked at once a process."""
 
 import json
-import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -26,24 +25,24 @@ class EntryCounts:
         self._labels_of = labels_of
         self._seen = 0  # entries of the ledger before this index are counted
         self._counts: Counter[Labels] = Counter()
-        self._lock = threading.Lock()
 
     def read(self, connection: Connection) -> Mapping[Labels, int]:
-        """Returns the counts, those of entries since the last call added.
+        """Returns the counts, those of entries since the last call added; one call at a time.
 
         Args:
-            connection: A snapshot.
+            connection: A snapshot, not older than that of the last call.
         """
-        with self._lock:
-            size = int(connection.execute(select(ledger_head.c.size)).scalar() or 0)
-            if size < self._seen:  # another ledger stands there now: a backup was restored
-                self._seen, self._counts = 0, Counter()
-            columns = ledger_entries.c
-            is_new = (columns.action == self._action) & (columns.index >= self._seen) & (columns.index < size)
-            if self._labels_of is None:
-                self._counts[()] += int(connection.execute(select(func.count()).where(is_new)).scalar_one())
-            else:
-                for data in connection.execute(select(columns.entry).where(is_new)).scalars():
-                    self._counts[self._labels_of(json.loads(bytes(data))["details"])] += 1
-            self._seen = size
-            return dict(self._counts)
+        size = int(connection.execute(select(ledger_head.c.size)).scalar() or 0)
+        if size < self._seen:  # another ledger stands there now: a backup was restored
+            self._seen, self._counts = 0, Counter()
+        columns = ledger_entries.c
+        is_new = (columns.action == self._action) & (columns.index >= self._seen) & (columns.index < size)
+        new: Counter[Labels] = Counter()
+        if self._labels_of is None:
+            new[()] = int(connection.execute(select(func.count()).where(is_new)).scalar_one())
+        else:
+            for data in connection.execute(select(columns.entry).where(is_new)).scalars():
+                new[self._labels_of(json.loads(bytes(data))["details"])] += 1
+        self._counts.update(new)  # all of them are read by now: an outage halfway leaves nothing that would count twice
+        self._seen = size
+        return dict(self._counts)

@@ -1,5 +1,6 @@
 """All metrics of a home, computed from its database whenever somebody asks."""
 
+import threading
 import time
 
 from cryptography.x509 import load_pem_x509_certificate
@@ -10,6 +11,7 @@ from sqlalchemy import Connection, String, case, cast, exists, func, select
 from governance.ledger import format_time, parse_entry
 from infra.access_tokens import read_tokens
 from infra.content_keys import CERTIFICATE
+from infra.errors import BackendUnavailableError
 from infra.guardrails import ACTION as GENERATION_REFUSED
 from infra.home import Home
 from infra.keys import CONTENT_KEY, CONTENT_ROOT
@@ -23,6 +25,7 @@ from infra.promotion.metrics import promotion_metrics
 from infra.schema import HEAD
 from infra.tables import attestations, ledger_checkpoints, ledger_entries, ledger_head, model_versions
 
+_TURN_S = 20.0
 _COUNTED = {
     "groundswell_assets_generated_total": "asset.generated",
     "groundswell_assets_withheld_total": "asset.withheld",
@@ -44,6 +47,7 @@ class PlatformMetrics:
         self._home = home
         self._served = served
         self._version = version
+        self._turn = threading.Lock()
         self._runs = RunHistory()
         self._counts = {name: EntryCounts(action) for name, action in _COUNTED.items()}
         self._refused = EntryCounts(GENERATION_REFUSED, lambda details: (str(details["rule"]), str(details["category"] or "")))
@@ -52,26 +56,34 @@ class PlatformMetrics:
         """Returns all metrics in Prometheus's text format, from one snapshot of the database.
 
         Raises:
-            BackendUnavailableError: The database cannot be read.
+            BackendUnavailableError: The database cannot be read, or others have been waiting for it for long.
             IntegrityError: It is damaged.
         """
         began = time.perf_counter()
         families = Families()
         families.add("groundswell_info", 1.0, self._version, HEAD)
-        with self._home.database.read() as connection:
-            self._runs.add_to(families, connection)
-            add_running_steps(families, connection, running=self._runs.running(), runs_folder=self._home.runs_dir)
-            _add_ledger(connection, families)
-            _add_models(connection, families)
-            self._served.add_to(families, connection)
-            self._add_counts(connection, families)
-            _add_keys(connection, families)
-            _add_tokens(connection, families, now=format_time(self._home.database.now()))
-            promotion = promotion_metrics(connection, metrics_folder=self._home.metrics)
+        if not self._turn.acquire(timeout=_TURN_S):  # what is counted by one snapshot must not be counted by an older one
+            raise BackendUnavailableError("other scrapes are being answered", hint="try again")
+        try:
+            with self._home.database.read() as connection:
+                promotion = self._add_all(families, connection)
+        finally:
+            self._turn.release()
         families.add("groundswell_scrape_seconds", time.perf_counter() - began)
         registry = CollectorRegistry()
         registry.register(families)
         return generate_latest(registry) + generate_latest(promotion)
+
+    def _add_all(self, families: Families, connection: Connection) -> CollectorRegistry:
+        self._runs.add_to(families, connection)
+        add_running_steps(families, connection, running=self._runs.running(), runs_folder=self._home.runs_dir)
+        _add_ledger(connection, families)
+        _add_models(connection, families)
+        self._served.add_to(families, connection)
+        self._add_counts(connection, families)
+        _add_keys(connection, families)
+        _add_tokens(connection, families, now=format_time(self._home.database.now()))
+        return promotion_metrics(connection, metrics_folder=self._home.metrics)
 
     def _add_counts(self, connection: Connection, families: Families) -> None:
         for name, counts in self._counts.items():

@@ -2,7 +2,6 @@
 
 import bisect
 import json
-import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -50,7 +49,6 @@ class RunHistory:
     """What became of all runs. Each is looked at when the ledger says that it has begun or ended, once a process."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._forget()
 
     def _forget(self) -> None:
@@ -62,22 +60,19 @@ class RunHistory:
         self._last: dict[str, tuple[str, str, str]] = {}  # when it ended, its id, how it ended
 
     def add_to(self, families: Families, connection: Connection) -> None:
-        """Adds what there is to say of runs, and of the steps of the last that ended.
+        """Adds what there is to say of runs, and of the steps of the last that ended; one call at a time.
 
         Args:
             families: Where to.
-            connection: A snapshot.
+            connection: A snapshot, not older than that of the last call.
         """
-        with self._lock:
-            self._read(connection)
-            self._add_runs(families, connection)
-            last = dict(self._last)
-        _add_last_runs(families, connection, last)
+        self._read(connection)
+        self._add_runs(families, connection)
+        _add_last_runs(families, connection, self._last)
 
     def running(self) -> list[str]:
         """Returns the ids of the runs that have begun and not ended, as of the last look."""
-        with self._lock:
-            return sorted(self._running)
+        return sorted(self._running)
 
     def _read(self, connection: Connection) -> None:
         size = int(connection.execute(select(ledger_head.c.size)).scalar() or 0)
@@ -85,13 +80,14 @@ class RunHistory:
             self._forget()
         columns = ledger_entries.c
         is_new = columns.action.in_(_ACTIONS) & (columns.index >= self._seen) & (columns.index < size)
-        ended: set[str] = set()
-        for action, subject in connection.execute(select(columns.action, columns.subject).where(is_new).order_by(columns.index)):
-            run_id = subject.removeprefix("run:")
-            (self._running if action == _STARTED else ended).add(run_id)
-        ended &= self._running  # an end that is told twice counts once
-        self._running -= ended
-        for row in _rows(connection, ended):
+        begun, ended = set[str](), set[str]()
+        for action, subject in connection.execute(select(columns.action, columns.subject).where(is_new)):
+            (begun if action == _STARTED else ended).add(subject.removeprefix("run:"))
+        ended &= self._running | begun  # an end that is told twice counts once
+        rows = list(_rows(connection, ended))
+        # All of them are read by now: an outage halfway leaves nothing that would count twice.
+        self._running = (self._running | begun) - ended
+        for row in rows:
             self._count(row)
         self._seen = size
 
