@@ -3,7 +3,7 @@
 import bisect
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -16,6 +16,8 @@ from infra.tables import ledger_entries, ledger_head, runs, steps
 ENDED = ("completed", "failed", "interrupted")
 STEP_ENDED = ("completed", "reused", "failed", "interrupted")
 _BUCKETS_S = (10, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 24 * 3600, 72 * 3600)
+_WORST_FIRST = ("failed", "interrupted", "completed", "reused")
+_PART = "-"  # a part of a step is called ``generate_batch-0003``
 _BATCH = 500
 _STARTED = "run.started"
 _ACTIONS = (_STARTED, *(f"run.{state}" for state in ENDED))
@@ -122,22 +124,26 @@ def _rows(connection: Connection, run_ids: Iterable[str]) -> Iterable[Mapping[st
 
 
 def _add_last_runs(families: Families, connection: Connection, last: Mapping[str, tuple[str, str, str]]) -> None:
-    by_run = defaultdict(list)
-    for step in connection.execute(select(steps).where(steps.c.run_id.in_([run_id for _, run_id, _ in last.values()]))):
-        by_run[step.run_id].append(step)
+    by_run: defaultdict[str, defaultdict[str, list[Row[Any]]]] = defaultdict(lambda: defaultdict(list))
+    for row in connection.execute(select(steps).where(steps.c.run_id.in_([run_id for _, run_id, _ in last.values()]))):
+        by_run[row.run_id][row.step.partition(_PART)[0]].append(row)
     for pipeline, (_, run_id, ending) in sorted(last.items()):
         for state in ENDED:
             families.add("groundswell_run_last_state", float(ending == state), pipeline, state)
-        for step in by_run[run_id]:
-            _add_step(families, pipeline, step)
+        for step, parts in sorted(by_run[run_id].items()):
+            _add_step(families, pipeline, step, parts)
 
 
-def _add_step(families: Families, pipeline: str, step: Row[Any]) -> None:
-    if step.ended is None:
+def _add_step(families: Families, pipeline: str, step: str, parts: Sequence[Row[Any]]) -> None:
+    """Adds a step; one that was done part by part as a whole, which has failed where a part of it has."""
+    ended = [part.ended for part in parts if part.ended is not None]
+    if not ended:
         return
+    ending = min((part.status for part in parts if part.status in _WORST_FIRST), key=_WORST_FIRST.index, default="")
     for status in STEP_ENDED:
-        families.add("groundswell_step_status", float(step.status == status), pipeline, step.step, status)
-    families.add("groundswell_step_work_seconds", step.work_s or 0.0, pipeline, step.step)
-    families.add("groundswell_step_ended_timestamp_seconds", seconds(step.ended), pipeline, step.step)
-    for name, value in (json.loads(step.record or "{}").get("metrics") or {}).items():
-        families.add("groundswell_step_metric", value, pipeline, step.step, name)
+        families.add("groundswell_step_status", float(status == ending), pipeline, step, status)
+    families.add("groundswell_step_work_seconds", sum(part.work_s or 0.0 for part in parts), pipeline, step)
+    families.add("groundswell_step_ended_timestamp_seconds", seconds(max(ended)), pipeline, step)
+    if len(parts) == 1:
+        for name, value in (json.loads(parts[0].record or "{}").get("metrics") or {}).items():
+            families.add("groundswell_step_metric", value, pipeline, step, name)

@@ -17,7 +17,7 @@ from infra.monitoring.served_models import ServedModels
 from infra.run_records import begin_run, end_run
 from tests.infra.package_inputs import NAME
 from tests.infra.promotion.world import RUN, World
-from tests.monitored_world import fill_monitored, package_of_its_own
+from tests.monitored_world import COMPLETED, add_step, fill_monitored, package_of_its_own
 
 ROOT = Path(__file__).parents[3]
 _FIRST = ("pipeline", "run", "step", "attempt", "rule", "model", "environment", "version")
@@ -96,6 +96,20 @@ def test_what_happens_between_two_scrapes_is_counted_once(world: World) -> None:
     assert (after["groundswell_runs", "training", "running"], after["groundswell_runs", "training", "failed"]) == (0, 1)
     assert after["groundswell_run_last_state", "training", "failed"] == 1
     assert not any(key[0].startswith("groundswell_running_step") for key in after)
+
+
+def test_a_step_that_is_done_part_by_part_is_one_which_fails_with_a_part(world: World) -> None:
+    begin_run(world.home, run_id=COMPLETED, pipeline="generation", runner="subprocess", params={}, actor="system")
+    for part, status in (("0001", "completed"), ("0002", "failed"), ("0003", "reused")):
+        add_step(world, COMPLETED, f"generate_batch-{part}", status=status, metrics={"num_files": 4})
+    add_step(world, COMPLETED, "collect_results", status="completed", metrics={"num_files": 12})
+    end_run(world.home, run_id=COMPLETED, status="failed")
+    found = Scraped(world).values()
+    assert found["groundswell_step_status", "generation", "generate_batch", "failed"] == 1
+    assert found["groundswell_step_status", "generation", "generate_batch", "completed"] == 0
+    assert found["groundswell_step_work_seconds", "generation", "generate_batch"] == 4.5
+    assert found["groundswell_step_status", "generation", "collect_results", "completed"] == 1
+    assert found["groundswell_step_metric", "generation", "collect_results", "num_files"] == 12
 
 
 def test_a_head_that_is_signed_leaves_nothing_waiting(world: World) -> None:
