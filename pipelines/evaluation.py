@@ -12,6 +12,7 @@ from sqlalchemy import select
 from components.runtime import run_step
 from governance.digest import sha256_file, tree_digest
 from governance.errors import IntegrityError
+from governance.model_records import origin_of
 from governance.package_layout import CODEC_WEIGHTS, WEIGHTS
 from infra.artifact_folders import find_artifact
 from infra.errors import BadSettingError
@@ -75,6 +76,11 @@ def evaluate_model(
     """
     version = find_version(home.database, specifier)
     package = open_version(version, home.package_keys, home.package_cache)
+    if origin_of(package.config) is not None:
+        raise BadSettingError(
+            f"{version.name}/{version.version} was imported, and nothing is held out here to evaluate it on",
+            hint="fine-tune it on pictures of your own, which evaluates the result: docs/FINETUNING.md",
+        )
     before = _step_before(home, version)
     folders = {**_inputs(home, version, package, data), "codec": _codec(version, package, before)}
     config = {**_known_settings(before), "utility": True, **settings}

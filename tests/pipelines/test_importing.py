@@ -16,6 +16,7 @@ from infra.model_versions import find_version, list_versions, open_version
 from infra.settings import Settings
 from tests.model_core.transformer.test_public_checkpoints import write_diffusers, write_facebook
 from tests.pipelines.calling import Called, call_here
+from tests.pipelines.test_finetune import own_pictures, run_finetune
 
 ORIGIN, LICENCE = "https://example.org/DiT-tiny.pt", "CC-BY-NC-4.0"
 _WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
@@ -110,6 +111,32 @@ def test_it_generates_by_label_and_knows_no_captions(imported: tuple[Home, Path,
     assert len(made.document["files"]) == 1
     refused = call_here(home, "generate", "published/1", "--prompt", "a fox", "--out", tmp_path)
     assert (refused.exit_code, "ask by label" in refused.stderr) == (3, True)
+
+
+def test_it_is_shown_and_compared_and_says_why_it_cannot_be_evaluated(imported: tuple[Home, Path, Called]) -> None:
+    home = imported[0].path
+    for arguments in (("models", "list"), ("models", "show", "published/1"), ("models", "diff", "published/1", "published/1")):
+        called = call_here(home, *arguments)
+        assert (called.exit_code, "published" in called.stdout) == (0, True), called.stderr
+    refused = call_here(home, "evaluate", "published/1")
+    assert (refused.exit_code, "fine-tune it on pictures of your own" in refused.stderr) == (3, True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_it_is_fine_tuned_into_a_version_that_names_its_licence(imported: tuple[Home, Path, Called], tmp_path: Path) -> None:
+    shutil.copytree(imported[0].path, tmp_path / "home")
+    called = run_finetune(tmp_path / "home", "published/1", own_pictures(tmp_path / "mugs"), "evaluate.num_steps=2")
+    assert called.exit_code == 0, called.stderr
+    home = Home.open(Settings.load(tmp_path / "home"))
+    version = find_version(home.database, "published-finetuned/1")
+    package = open_version(version, home.package_keys, home.package_cache)
+    assert package.config["conditioning"]["labels"][-1] == "mug"
+    assert f"published/1: imported from {ORIGIN}, licence {LICENCE}" in package.model_card
+    (ancestor,) = json.loads(package.read_bytes("mlbom.cdx.json"))["metadata"]["component"]["pedigree"]["ancestors"]
+    assert ancestor["licenses"] == [{"license": {"name": LICENCE}}]
+    graph = call_here(home.path, "--json", "lineage", "published-finetuned/1", "--format", "json").document
+    assert any("was trained on is unknown" in question for question in graph["open_questions"])
 
 
 def test_its_bundle_verifies(imported: tuple[Home, Path, Called], tmp_path: Path) -> None:
