@@ -8,6 +8,7 @@ from components.evaluate.component import evaluate
 from components.finetune_dit.component import finetune_dit
 from components.register_model.component import register_model
 from components.validate_data.component import validate_data
+from pipelines.shaping import ending, imported, shaped
 
 
 @dsl.pipeline(
@@ -24,28 +25,21 @@ def finetune(home: str, run_id: str, params: str, dataset: str, codec: str, base
         codec: Where the folder of the base's codec is.
         base: Where the base's package is.
     """
-    data = dsl.importer(artifact_uri=dataset, artifact_class=Dataset, reimport=False).set_display_name("dataset")
-    frozen_codec = dsl.importer(artifact_uri=codec, artifact_class=Model, reimport=False).set_display_name("codec")
-    package = dsl.importer(artifact_uri=base, artifact_class=Model, reimport=False).set_display_name("base")
     shared = {"home": home, "run_id": run_id, "params": params}
-    validated = validate_data(**shared, dataset=data.output).set_caching_options(False)
-    encoded = encode_latents(
-        **shared, dataset=data.output, validation=validated.outputs["validation"], codec=frozen_codec.output
-    ).set_caching_options(False)
-    adapted = finetune_dit(**shared, latents=encoded.outputs["latents"], base=package.output).set_caching_options(False)
-    evaluated = evaluate(
-        **shared,
-        model=adapted.outputs["model"],
-        codec=frozen_codec.output,
-        latents=encoded.outputs["latents"],
-        dataset=data.output,
-    ).set_caching_options(False)
-    register_model(
-        **shared,
-        model=adapted.outputs["model"],
-        codec=frozen_codec.output,
-        latents=encoded.outputs["latents"],
-        dataset=data.output,
-        validation=validated.outputs["validation"],
-        evaluation=evaluated.outputs["evaluation"],
-    ).set_caching_options(False)
+    with ending(home, run_id):
+        data = imported(dataset, Dataset, "dataset")
+        frozen_codec = imported(codec, Model, "codec")
+        package = imported(base, Model, "base")
+        validated = shaped(validate_data(**shared, dataset=data.output), "validate_data")
+        validation = validated.outputs["validation"]
+        given = {"codec": frozen_codec.output, "dataset": data.output}
+        encoded = shaped(encode_latents(**shared, **given, validation=validation), "encode_latents")
+        latents = encoded.outputs["latents"]
+        adapted = shaped(finetune_dit(**shared, latents=latents, base=package.output), "finetune_dit")
+        model = adapted.outputs["model"]
+        evaluated = shaped(evaluate(**shared, **given, model=model, latents=latents), "evaluate")
+        evaluation = evaluated.outputs["evaluation"]
+        shaped(
+            register_model(**shared, **given, model=model, latents=latents, validation=validation, evaluation=evaluation),
+            "register_model",
+        )
