@@ -19,6 +19,7 @@ class StepSpec:
         outputs: Kinds by output name.
         optional: Inputs that may be missing.
         many: Inputs of which there are several, named with a number after a hyphen: ``made-0000``, ``made-0001`` and so on.
+        contained: Whether it has an image; a step without one is done where the command is given, on a file that lies there.
     """
 
     name: str
@@ -26,6 +27,7 @@ class StepSpec:
     outputs: Mapping[str, str]
     optional: frozenset[str] = frozenset()
     many: frozenset[str] = frozenset()
+    contained: bool = True
 
     @property
     def module(self) -> str:
@@ -84,6 +86,7 @@ _STEPS = (
         inputs={"checkpoint": "checkpoint", "codec": "codec"},
         outputs={"package": "package"},
         optional=frozenset({"codec"}),
+        contained=False,
     ),
     StepSpec(
         name="generate_media",

@@ -28,7 +28,7 @@ from infra.source_digest import source_digest
 
 LAYERS = [spec for spec in catalogue().values() if spec.is_layer]
 IMAGES = [spec for spec in catalogue().values() if not spec.is_layer]
-STEP_IMAGES = {step: catalogue()[step.replace("_", "-")] for step in STEPS}
+STEP_IMAGES = {step: catalogue()[step.replace("_", "-")] for step, spec in STEPS.items() if spec.contained}
 MACHINE_LEARNING = {"great-expectations", "kfp", "mlflow", "mlflow-skinny", "numpy", "pandas", "scikit-learn", "scipy", "torch"}
 
 
