@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from components.handles import read_handle, write_handle
 from components.runtime import RunContext, describe_error, run_step
 from components.store import ArtifactRef
 from infra.home import Home
@@ -29,8 +30,8 @@ def run_component(
     params: str,
     inputs: Mapping[str, Any],
     outputs: Mapping[str, Any],
-) -> None:
-    """Runs a step inside a kfp component and points kfp's output artifacts at what it made.
+) -> Mapping[str, ArtifactRef]:
+    """Runs a step inside a kfp component and passes on where what it made is, see `components.handles`.
 
     Outputs are kept under the home, by fingerprint, since kfp's own folders change with every run.
 
@@ -42,18 +43,23 @@ def run_component(
         inputs: kfp artifacts by input name.
         outputs: kfp artifacts by output name.
 
+    Returns:
+        What it made.
+
     Raises:
         SystemExit: The step failed; what and why is recorded in the home and in the step's log.
     """
     with step_process(step, home=home, run_id=run_id) as run:
+        given = {name: read_handle(Path(artifact.path), run.home.path) for name, artifact in inputs.items()}
         made = run_step(
             run,
             step,
             json.loads(params).get(step, {}),
-            {name: Path(artifact.path) for name, artifact in inputs.items()},
-            declared={name: artifact.metadata["digest"] for name, artifact in inputs.items() if "digest" in artifact.metadata},
+            {name: handle.folder for name, handle in given.items()},
+            declared={name: handle.digest for name, handle in given.items() if handle.digest is not None},
         )
-    declare_outputs(outputs, made)
+        pass_on(run.home, outputs, made)
+    return made
 
 
 @contextmanager
@@ -85,10 +91,10 @@ def step_process(step: str, *, home: str, run_id: str) -> Iterator[RunContext]:
         raise SystemExit(_FAILED) from None
 
 
-def declare_outputs(outputs: Mapping[str, Any], made: Mapping[str, ArtifactRef]) -> None:
-    """Points kfp's output artifacts at what a step made."""
+def pass_on(home: Home, outputs: Mapping[str, Any], made: Mapping[str, ArtifactRef]) -> None:
+    """Says in kfp's output artifacts where what a step made is."""
     for name, reference in made.items():
-        outputs[name].uri = str(reference.path)
+        write_handle(Path(outputs[name].path), home.path, reference)
         outputs[name].metadata.update({"digest": reference.digest, "kind": reference.kind})
 
 

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from components.kubeflow import declare_outputs, step_process
+from components.handles import Handle, read_handle
+from components.kubeflow import pass_on, step_process
 from components.ports import Progress
 from components.runtime import RunContext, run_step
 from components.validate_requests.plan import Plan, read_plan
@@ -67,28 +68,28 @@ def run_shard(*, home: str, run_id: str, params: str, shard: str, inputs: Mappin
     import json
 
     part = int(shard)
-    table, plan, package = (Path(inputs[name].path) for name in ("table", "plan", "package"))
     with step_process(f"{STEP}-{part:04d}", home=home, run_id=run_id) as run:
         config = json.loads(params)[STEP]
-        found = read_plan(plan)
-        _require_same(found, table, inputs["plan"])
+        table, plan, package = (read_handle(Path(inputs[name].path), run.home.path) for name in ("table", "plan", "package"))
+        found = read_plan(plan.folder)
+        _require_same(found, table.folder, plan)
         tell_parts(run.home.run_folder(run_id), STEP, len(found.shards))
         folder = run.home.run_folder(run_id) / "request" / f"{STEP}-{part:04d}"
         try:
-            _write_requests(run, folder, table, found.shards[part], seed=int(config.get("seed", 0)))
-            _record_split(run, part, table=found.table_digest, plan=tree_digest(plan), requests=tree_digest(folder))
-            given = {"package": package, "requests": folder}
+            _write_requests(run, folder, table.folder, found.shards[part], seed=int(config.get("seed", 0)))
+            _record_split(run, part, table=found.table_digest, plan=tree_digest(plan.folder), requests=tree_digest(folder))
+            given = {"package": package.folder, "requests": folder}
             made = run_step(run, STEP, config, given, part=part, maker=Maker(home=run.home, actor=run.actor))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    declare_outputs(outputs, made)
+        pass_on(run.home, outputs, made)
 
 
-def _require_same(plan: Plan, table: Path, artifact: Any) -> None:
+def _require_same(plan: Plan, table: Path, handle: Handle) -> None:
     hint = "it was changed after it was checked; run the same command again"
     if tree_digest(table) != plan.table_digest:
         raise IntegrityError("the table of requests is not the one that was checked", hint=hint)
-    if tree_digest(Path(artifact.path)) != artifact.metadata.get("digest"):
+    if tree_digest(handle.folder) != handle.digest:
         raise IntegrityError("the plan is not the one that was made of the table", hint=hint)
 
 

@@ -20,5 +20,7 @@ def validate_requests(
     from components.kubeflow import run_component
     from components.validate_requests.plan import read_shards
 
-    run_component("validate_requests", home=home, run_id=run_id, params=params, inputs={"table": table}, outputs={"plan": plan})
-    return read_shards(plan.path)
+    made = run_component(
+        "validate_requests", home=home, run_id=run_id, params=params, inputs={"table": table}, outputs={"plan": plan}
+    )
+    return read_shards(str(made["plan"].path))
