@@ -16,6 +16,7 @@ from tests.model_core.data.toy import picture
 from tests.pipelines.calling import Called, call, call_here, flags, flip_byte
 from tests.pipelines.conftest import Trained, copy_home
 
+pytestmark = pytest.mark.timeout(900)  # the first test waits for two runs
 NUM_OWN = 16
 SETTINGS = [
     "finetune_dit.num_steps=30",
