@@ -113,7 +113,7 @@ def _not_made_here(node: str, graph: LineageGraph, records: Records) -> tuple[Se
     )
 
 
-def _trained(package: str, graph: LineageGraph, records: Records, lead: str) -> tuple[Sentence, ...]:
+def _trained(package: str, graph: LineageGraph, records: Records, lead: str, again: str = "It") -> tuple[Sentence, ...]:
     before = sorted(_own_past(package, graph))
     step = next((name for name in before if name.endswith(_TRAINING) and name in records.steps), None)
     bases = [name for name in before if name.startswith("package:")]
@@ -127,14 +127,14 @@ def _trained(package: str, graph: LineageGraph, records: Records, lead: str) -> 
     behind_codec = [] if bases else sorted(graph.upstream(package) - set(before))  # a base's codec is told of with the base
     if data_sources(behind_codec, records):
         words += [Phrase(text=" Its codec was trained on "), *_data_phrases(behind_codec, records), Phrase(text=".")]
-    behind = tuple(one for base in bases for one in _trained(base, graph, records, "Its base"))
+    behind = tuple(one for base in bases for one in _trained(base, graph, records, "Its base", again="The base"))
     versions = records.versions.get(digest_of(package), ())
     if not versions:
         return (tuple(words), *behind)
-    promoted = tuple(_promoted(one, records) for one in records.promotions.get(digest_of(package), ()))
+    promoted = tuple(_promoted(one, records, again) for one in records.promotions.get(digest_of(package), ()))
     version = versions[-1]
     registered = (
-        Phrase(text=f"It was registered as {version['name']} version {version['version']} on {_day(version['created'])}."),
+        Phrase(text=f"{again} was registered as {version['name']} version {version['version']} on {_day(version['created'])}."),
     )
     return (tuple(words), registered, *promoted, *behind)
 
@@ -149,12 +149,14 @@ def _from_bases(bases: Sequence[str], records: Records) -> list[Phrase]:
     return words
 
 
-def _promoted(promotion: Promotion, records: Records) -> Sentence:
+def _promoted(promotion: Promotion, records: Records, it: str) -> Sentence:
     """Returns such as: It is in production: Ada asked on 2026-11-26, Olga and Omar approved."""
     if promotion.state is State.APPLIED:
-        words = [Phrase(text="It is in "), Phrase(text=promotion.environment, strong=True)]
+        words = [Phrase(text=f"{it} is in "), Phrase(text=promotion.environment, strong=True)]
     else:
-        words = [Phrase(text=f"It was in {promotion.environment}, and is no longer ({promotion.state.value.replace('-', ' ')})")]
+        words = [
+            Phrase(text=f"{it} was in {promotion.environment}, and is no longer ({promotion.state.value.replace('-', ' ')})")
+        ]
     people = " and ".join(records.who(one) for one in promotion.approvers)
     asked = f": {records.who(promotion.requester)} asked on {_day(promotion.requested)}, "
     return (*words, Phrase(text=asked), Phrase(text=people or "nobody on record", strong=True), Phrase(text=" approved."))

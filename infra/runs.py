@@ -59,6 +59,11 @@ class RunRow:
     mlflow_run_id: str | None
     overhead_s: float | None
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has all steps of its pipeline; others are of single steps, also under a pipeline's name."""
+        return self.runner in {*PIPELINE_RUNNERS, REMOTE_RUNNER}
+
 
 @dataclass(frozen=True, kw_only=True)
 class StepRow:
@@ -96,6 +101,11 @@ def list_runs(
     if status is not None:
         query = query.where(runs.c.status == status)
     return [_run(row) for row in connection.execute(query)]
+
+
+def pipeline_names(connection: Connection) -> list[str]:
+    """Returns the pipelines that runs are recorded of, in alphabetical order."""
+    return list(connection.execute(select(runs.c.pipeline).distinct().order_by(runs.c.pipeline)).scalars())
 
 
 def get_run(connection: Connection, run_id: str) -> RunRow:

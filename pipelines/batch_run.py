@@ -103,7 +103,8 @@ def hand_out(home: Home, params: GenerationParams, outcome: RunOutcome) -> RunOu
     (plan,) = _folders(home, run_id, "validate_requests", "plan")
     warnings = [f"row {row.line} ({row.request_id or 'no request_id'}): {'; '.join(row.problems)}" for row in read_plan(plan).bad]
     if missing := sum(outcome.metrics.get(f"num_{status}", 0.0) for status in (BAD, REFUSED)):
-        warnings.append(f"{missing:,.0f} requests were not made; {RESULTS_NAME} says why")
+        were = "request was" if missing == 1 else "requests were"
+        warnings.append(f"{missing:,.0f} {were} not made; {RESULTS_NAME} says why")
     places = {"files": out, "results": out / RESULTS_NAME, "contact sheet": out / SHEET_NAME}
     pictures = {title: path for title, path in places.items() if path.exists()}
     return replace(outcome, pictures={**outcome.pictures, **pictures}, warnings=(*warnings, *outcome.warnings))

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select
 from components.collect_results.results import BAD, REFUSED, RESULTS_NAME, SHEET_NAME, exit_code_of
 from governance.ledger import parse_entry
 from infra.home import Home
-from infra.runs import PIPELINE_RUNNERS, REMOTE_RUNNER, RunRow, StepRow, get_run, get_steps
+from infra.runs import RunRow, StepRow, get_run, get_steps
 from infra.tables import ledger_entries
 from pipelines.graph import IMPORT_STEP, in_order, shown_steps
 from pipelines.views import RunOutcome, view_run
@@ -43,7 +43,7 @@ def describe_outcome(home: Home, run_id: str) -> RunOutcome:
         home.run_folder(run_id),
         run_id=run_id,
         pipeline=row.pipeline,
-        steps=shown_steps(row.pipeline) if row.runner in {*PIPELINE_RUNNERS, REMOTE_RUNNER} else (IMPORT_STEP, *rows),
+        steps=shown_steps(row.pipeline) if row.is_whole else (IMPORT_STEP, *rows),
         started=_timestamp(row.started),
     )
     integrity = _INTEGRITY if tampered and row.status == "completed" else 0

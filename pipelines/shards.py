@@ -1,5 +1,6 @@
 """One part of a table of requests, as the step `generate_batch` makes it: its rows, and what makes each of them."""
 
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -65,8 +66,6 @@ def run_shard(*, home: str, run_id: str, params: str, shard: str, inputs: Mappin
     Raises:
         SystemExit: It failed; what and why is recorded in the home and in the step's log.
     """
-    import json
-
     part = int(shard)
     with step_process(f"{STEP}-{part:04d}", home=home, run_id=run_id) as run:
         config = json.loads(params)[STEP]

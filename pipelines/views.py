@@ -98,7 +98,8 @@ def _view(folder: Path, name: str) -> StepView:
         total=sum(view.total for view in views),
         fields={"parts": f"{len(states) - states.count('running')}/{num_parts}"},
         elapsed_s=max(0.0, (time.time() if state == "running" else until) - begun),
-        summary="; ".join(problems) or f"{num_parts:,} parts, {states.count('reused'):,} of them reused",
+        summary="; ".join(problems)
+        or f"{num_parts:,} {'part' if num_parts == 1 else 'parts'}, {states.count('reused'):,} of them reused",
     )
 
 

@@ -1,43 +1,31 @@
 """Configuration of the step that trains the diffusion transformer."""
 
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from components.training_choices import OF_MACHINE, TrainingChoices
 from model_core.diffusion.names import FrameTimesName, ObjectiveName, ScheduleName, TimeSamplingName
 from model_core.sampling.names import SamplerName
 from model_core.sampling.options import CacheInterval, DdpmVariance, GuidanceInterval, SamplingOptions, Share, TimeShift
-from model_core.training.config import DecayName, PrecisionName
 from model_core.transformer.config import AttentionName, MlpName, ModulationName, NormName, PositionsName, TextConditioningName
 
 _SIZES = ("patch_size", "hidden_size", "depth", "num_heads", "mlp_ratio", "norm", "mlp", "qk_norm")
 _VARIANTS = ("positions", "modulation", "attention", "text_conditioning", "long_skips", "learn_variance")
 _OPTIONS = tuple(f"sampling_{name}" for name in SamplingOptions.model_fields)
-_OF_MACHINE = ("device", "num_processes", "strategy")
 _OF_SAMPLING = ("sampling_num_steps", "guidance_scale", "sampler", *_OPTIONS)
 
 
-class Config(BaseModel):
+class Config(TrainingChoices):
     """How the transformer looks, is trained, and is sampled by default; chosen by ``benchmarks/recipes.py``.
 
     Attributes:
         objective: `rectified_flow`, or on a noise schedule `epsilon` (P4), `x0` or `v`.
         num_steps: Optimiser steps; a budget in steps gives the same model on every machine of a kind.
         batch_size: Pictures a step.
-        accumulate_steps: Parts of a step whose gradients are summed, for less memory.
         learning_rate: Peak rate.
         warmup_steps: Steps over which the rate rises.
-        decay: How the rate falls afterwards; `wsd` stays at the peak first.
-        decay_fraction: Share of the steps in which `wsd` falls.
-        final_rate_fraction: Last rate over peak rate.
-        weight_decay: Of AdamW, on matrices.
-        adam_beta2: Of AdamW.
-        max_grad_norm: Gradients are clipped to this norm.
         ema_decay: Decay of the averaged weights, which are the model.
-        drop_all: Probability of training a step's item without any condition (P8).
-        drop_label: Probability of dropping the label alone.
-        drop_text: Probability of dropping the caption alone.
-        text_noise: Length of the noise added to a caption's pooled embedding, itself of length 1.
         whiten_captions: Whether the layer that reads pooled captions starts with what tells those of the dataset apart.
         time_sampling: `uniform` or `logit_normal` times; the objective's own way if not given.
         time_mean: Mean of the logit of logit-normal times.
@@ -50,12 +38,6 @@ class Config(BaseModel):
         zero_terminal_snr: Whether that schedule ends in noise alone; for `v` and `x0`.
         learn_variance: Whether the reverse process's variance is learnt too (P2).
         min_snr_gamma: Bound of the signal-to-noise weight of the loss; 5 is usual, none if not given.
-        precision: Of matmuls: `float32`, `bfloat16`, or `auto` for bfloat16 where the hardware has it.
-        device: `cpu`, `cuda`, or `auto` for a GPU where there is one.
-        num_processes: Processes that share each step's batch, on one machine: one a GPU, or sharing the CPU's threads.
-        strategy: Whether each of them has the whole model (`ddp`) or a slice of it (`fsdp`).
-        compile: Whether blocks are compiled.
-        activation_checkpointing: Whether blocks are computed again in the backward pass, for less memory.
         preset: An architecture by name, such as `DiT-S/2` or `DiT-B/2-modern`, in place of patch_size, hidden_size, depth,
             num_heads, mlp_ratio, norm, mlp and qk_norm, which must then be left at their defaults.
         hidden_size: Width of the transformer.
@@ -81,30 +63,15 @@ class Config(BaseModel):
         sampling_cache_interval: Default interval of the feature cache; no cache if not given.
         sampling_eta: Default share of DDPM's noise that DDIM adds; none if not given.
         sampling_ddpm_variance: Default fixed variance of DDPM, `small` or `large`; the small one if not given.
-        seed: Decides weights, data order and noise.
         checkpoint_every_steps: Steps between checkpoints.
-        checkpoint_every_s: Seconds between checkpoints, if that is sooner.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     objective: ObjectiveName = "rectified_flow"
     num_steps: int = Field(default=1200, ge=1)
     batch_size: int = Field(default=32, ge=1)
-    accumulate_steps: int = Field(default=1, ge=1)
     learning_rate: float = Field(default=2e-3, gt=0)
     warmup_steps: int = Field(default=100, ge=0)
-    decay: DecayName = "cosine"
-    decay_fraction: float = Field(default=0.1, ge=0, le=1)
-    final_rate_fraction: float = Field(default=0.0, ge=0, le=1)
-    weight_decay: float = Field(default=0.0, ge=0)
-    adam_beta2: float = Field(default=0.99, gt=0, lt=1)
-    max_grad_norm: float = Field(default=1.0, gt=0)
     ema_decay: float = Field(default=0.995, ge=0, lt=1)
-    drop_all: float = Field(default=0.1, ge=0, le=1)
-    drop_label: float = Field(default=0.3, ge=0, le=1)
-    drop_text: float = Field(default=0.1, ge=0, le=1)
-    text_noise: float = Field(default=0.5, ge=0, le=100)
     whiten_captions: bool = False
     time_sampling: TimeSamplingName | None = None
     time_mean: float = 0.0
@@ -116,12 +83,6 @@ class Config(BaseModel):
     zero_terminal_snr: bool = False
     learn_variance: bool = False
     min_snr_gamma: float | None = Field(default=None, gt=0)
-    precision: PrecisionName = "float32"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    num_processes: int = Field(default=1, ge=1, le=64)
-    strategy: Literal["ddp", "fsdp"] = "ddp"
-    compile: bool = False
-    activation_checkpointing: bool = False
     preset: str | None = None
     hidden_size: int = Field(default=256, ge=4)
     depth: int = Field(default=6, ge=1)
@@ -145,13 +106,11 @@ class Config(BaseModel):
     sampling_cache_interval: CacheInterval | None = None
     sampling_eta: Share | None = None
     sampling_ddpm_variance: DdpmVariance | None = None
-    seed: int = Field(default=0, ge=0)
     checkpoint_every_steps: int = Field(default=500, ge=1)
-    checkpoint_every_s: float = Field(default=60.0, gt=0)
 
     def training_values(self) -> dict[str, Any]:
         """Returns the fields of a `model_core.training.config.TrainingConfig`."""
-        other = {*_SIZES, *_VARIANTS, *_OF_SAMPLING, *_OF_MACHINE, "preset"} - {"learn_variance"}
+        other = {*_SIZES, *_VARIANTS, *_OF_SAMPLING, *OF_MACHINE, "preset"} - {"learn_variance"}
         return {name: value for name, value in self if name not in other}
 
     def sampling_values(self) -> dict[str, Any]:

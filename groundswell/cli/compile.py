@@ -28,7 +28,7 @@ from pipelines.graph import PIPELINES
 )
 @pass_invocation
 def command(invocation: Invocation, pipeline: str, output: Path, cluster_file: Path | None) -> None:
-    """Compile PIPELINE, training, codec or generation, to the YAML that Kubeflow Pipelines runs.
+    """Compile PIPELINE, training, codec, finetune or generation, to the YAML that Kubeflow Pipelines runs.
 
     Its exit handler records how a run ended, whatever became of it. The file's first line has the SHA-256 of the rest, so that a
     file which was edited is known: what steps get is set with --cluster.

@@ -196,10 +196,8 @@ def _is_alive(home: "Home", run: "RunRow") -> bool:
 
 def _step_names(home: "Home", run: "RunRow") -> tuple[str, ...]:
     """Returns the steps that a run has, the import of its data before them."""
-    from infra.runs import PIPELINE_RUNNERS, REMOTE_RUNNER
-
     folder = home.run_folder(run.run_id) / "progress"
-    known = PIPELINES.get(run.pipeline, ()) if run.runner in {*PIPELINE_RUNNERS, REMOTE_RUNNER} else ()
+    known = PIPELINES.get(run.pipeline, ()) if run.is_whole else ()
     others = sorted(path.stem for path in folder.glob("*.json") if step_of(path.stem) not in known)
     return (*others, *known)
 

@@ -56,7 +56,7 @@ def command(
     params_file: Path | None,
     wait: bool,
 ) -> int:
-    """Run PIPELINE on a Kubeflow cluster: training, codec or generation, or a file that `compile` has written.
+    """Run PIPELINE on a Kubeflow cluster: training, codec, finetune or generation, or a file that `compile` has written.
 
     The steps share this home's database, keys and folder, which the cluster mounts (docs/KUBEFLOW.md). The run is on record here
     from its beginning, `groundswell runs` shows it with the others, and the pipeline's exit handler records its end. Interrupting

@@ -17,7 +17,7 @@ from groundswell.console.state import state_of
 from infra.home import Home
 from infra.logged_losses import logged_losses
 from infra.model_versions import list_versions
-from infra.runs import RunRow, StepRow, get_run, get_steps, list_runs
+from infra.runs import RunRow, StepRow, get_run, get_steps, list_runs, pipeline_names
 from pipelines.graph import PIPELINES, step_of
 from pipelines.views import view_run
 
@@ -36,10 +36,11 @@ def runs_page(request: Request) -> Response:
     pipeline, status, before = (asked.get(name) or None for name in ("pipeline", "state", "before"))
     with state.home.database.read() as connection:
         found = list_runs(connection, _PAGE + 1, before=_word(before), pipeline=_word(pipeline), status=_word(status))
+        pipelines = pipeline_names(connection)
     values = {
         "runs": [(run, seconds_between(run.started, run.ended)) for run in found[:_PAGE]],
         "older": found[_PAGE - 1].started if len(found) > _PAGE else None,
-        "pipelines": [*PIPELINES, "generation"],
+        "pipelines": pipelines,
         "states": _STATES,
         "pipeline": pipeline,
         "state": status,
@@ -82,7 +83,7 @@ def run_page(request: Request) -> Response:
 def _steps(home: Home, run: RunRow, rows: list[StepRow]) -> list[dict[str, Any]]:
     """Returns the steps in order, those that run now with how far they have come, those to come as waiting."""
     by_name = {row.step: row for row in rows}
-    known = PIPELINES.get(run.pipeline, ())
+    known = PIPELINES.get(run.pipeline, ()) if run.is_whole else ()
     recorded: dict[str, list[str]] = {step: [] for step in known}  # a step may have been done part by part
     for name in by_name:
         recorded.setdefault(step_of(name), []).append(name)

@@ -56,7 +56,7 @@ def test_every_bad_row_is_named_and_the_rest_can_go_on(table):
     found = {row.request_id: " ".join(row.problems) for row in bad}
     for request_id, words in {
         "two words": "letters, digits",
-        "both": "not both",
+        "both": "one of the two",
         "nothing": "by prompt or by label",
         "seed": "a seed is a whole number",
         "frames": "from 1",

@@ -32,6 +32,12 @@ def test_parts_are_one_line_that_ends_when_the_last_has_ended(tmp_path: Path) ->
     assert (look(tmp_path).status, look(tmp_path).summary) == ("completed", "3 parts, 1 of them reused")
 
 
+def test_one_part_is_told_of_as_one(tmp_path: Path) -> None:
+    tell_parts(tmp_path, "generate_batch", 1)
+    part(tmp_path, 0).end("completed", "2 made")
+    assert look(tmp_path).summary == "1 part, 0 of them reused"
+
+
 def test_a_part_that_failed_says_why_and_all_that_were_reused_are(tmp_path: Path) -> None:
     for number in (0, 1):
         part(tmp_path, number).end("reused", "2 made")

@@ -139,6 +139,22 @@ def test_a_run_that_goes_on_is_shown_as_far_as_it_has_come(world: World, world_c
     assert "waiting" in page  # what comes after it
 
 
+def test_a_single_request_is_shown_with_its_own_step_and_pipelines_are_offered_once(
+    home: Home, console: Console, admin: str
+) -> None:
+    run_id = "0198f3a2-0000-7000-8000-000000000001"
+    begin_run(home, run_id=run_id, pipeline="generation", runner="in-process", params={}, actor=admin)
+    with home.database.unit_of_work() as uow:
+        values = {"run_id": run_id, "step": "generate_media", "status": "running", "fingerprint": "0" * 64, "started": uow.time}
+        uow.connection.execute(steps.insert().values(**values))
+    page = console.get(f"/runs/{run_id}").text
+    assert "generate_media" in page
+    assert "generate_batch" not in page  # a step of tables of requests
+    begin_run(home, run_id=f"{run_id[:-1]}2", pipeline="generation", runner="subprocess", params={}, actor=admin)
+    assert "generate_batch" in console.get(f"/runs/{run_id[:-1]}2").text
+    assert console.get("/runs").text.count("<option>generation") == 1
+
+
 def test_losses_that_were_logged_are_drawn(world: World, world_console: Console) -> None:
     client = world.mlflow()
     experiment = client.create_experiment("groundswell-training")
