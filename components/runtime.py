@@ -16,9 +16,11 @@ from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from components.fingerprint import fingerprint
-from components.observers import MetricsObserver, ProgressObserver, Recorder, StepContext, StepResult, TrackingObserver
+from components.observers import MetricsObserver, ProgressObserver, TrackingObserver
 from components.ports import Ports, RequestMaker, StepReport, Watermarker
+from components.recorder import Recorder
 from components.specs import STEPS, StepSpec
+from components.step_context import StepContext, StepResult
 from components.store import ArtifactRef, WorkFolder, artifact_digest
 from governance.errors import IntegrityError
 from infra.errors import BackendUnavailableError, BadSettingError

@@ -16,9 +16,10 @@ from pydantic import BaseModel
 from sqlalchemy import insert, select
 
 from components.generate_media.near_copies import FILE_NAME
-from components.observers import Recorder, StepContext, StepResult
 from components.ports import StepReport
+from components.recorder import Recorder
 from components.specs import StepSpec
+from components.step_context import StepContext, StepResult
 from components.store import ArtifactRef
 from governance.canonical import canonical_digest, canonical_text
 from governance.errors import BadRecordError

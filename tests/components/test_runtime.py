@@ -150,7 +150,7 @@ def test_the_commit_is_on_record_and_makes_no_difference_to_the_work(
 ) -> None:
     runs = []
     for revision in ("a" * 40, f"{'b' * 40}-dirty", ""):
-        monkeypatch.setattr("components.observers.source_revision", lambda revision=revision: revision)
+        monkeypatch.setattr("components.step_context.source_revision", lambda revision=revision: revision)
         runs.append(begin(home))
         run_step(runs[-1], "copy", {}, {"dataset": dataset})
     assert calls == ["waves"]
