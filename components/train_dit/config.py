@@ -26,7 +26,7 @@ class Config(TrainingChoices):
         learning_rate: Peak rate.
         warmup_steps: Steps over which the rate rises.
         ema_decay: Decay of the averaged weights, which are the model.
-        whiten_captions: Whether the layer that reads pooled captions starts with what tells those of the dataset apart.
+        whiten_captions: Whether the network learns from what tells the dataset's pooled captions apart, all at one scale.
         time_sampling: `uniform` or `logit_normal` times; the objective's own way if not given.
         time_mean: Mean of the logit of logit-normal times.
         time_std: Standard deviation of the logit of logit-normal times.

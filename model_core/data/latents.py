@@ -6,6 +6,7 @@ of a caption.
 
 import json
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -242,6 +243,12 @@ class LatentDataset:
         other = LatentDataset(self.folder, config, self.index, self.captions)
         moved = [place.get(label, NONE_INDEX) for label in self.config.labels]
         other._labels = torch.tensor([*moved, NONE_INDEX])[self._labels]  # -1 takes the last: none stays none
+        return other
+
+    def with_embeddings(self, embeddings: Float[Tensor, "n d"]) -> "LatentDataset":
+        """Returns these latents with other pooled embeddings of the distinct captions, of the same width."""
+        other = copy(self)
+        other.embeddings = embeddings
         return other
 
     def rows(self, split: str) -> list[int]:

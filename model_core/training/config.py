@@ -46,8 +46,8 @@ class TrainingConfig:
         drop_text: Probability that the caption alone is dropped, where not both are.
         text_noise: Length of the noise added to a caption's embedding, itself of length 1: it keeps the network from learning
             pictures by heart from their captions, and gives a meaning to new captions near known ones.
-        whiten_captions: The layer that reads pooled captions starts with what tells those of the training items apart, each
-            difference at one scale: for captions that are built alike. It goes badly with much `text_noise`.
+        whiten_captions: The network learns from what tells the training items' pooled captions apart, each difference at one
+            scale: for captions that are built alike. `text_noise` is then noise on that.
         time_sampling: How often each time is trained on; None for the objective's own: logit-normal for rectified flow,
             uniform for the others.
         time_mean: Mean of the logit of logit-normal times.

@@ -26,6 +26,7 @@ from model_core.training.divergence import divergence
 from model_core.training.precision import ResolvedPrecision, matmul_dtype, resolve_precision
 from model_core.training.state import TrainingState
 from model_core.training.throughput import MatmulPeak, Throughput, throughput_of, widest_matmul
+from model_core.training.whitened_captions import WhitenedCaptions
 from model_core.transformer.config import TransformerConfig
 
 _ALONE = Distributed()
@@ -145,7 +146,7 @@ def train(
             raise
         run.save(writer)
         return TrainingResult(
-            weights=run.state.averaged_weights(),
+            weights=run.averaged_weights(),
             losses=run.state.losses.tolist(),
             num_parameters=run.state.num_parameters,
             resumed_from=resumed_from,
@@ -169,7 +170,11 @@ class _Run:
         latents = latents if adaptation is None else latents.with_labels(adaptation.labels)
         self._rows = latents.rows("train")
         require_fit(config, architecture, latents, self._rows, num_processes=distributed.world_size)
-        self.config, self.architecture, self.latents = config, architecture, latents
+        self._whitened = None
+        if config.whiten_captions and architecture.reads_pooled_text and adaptation is None:
+            self._whitened = WhitenedCaptions.fit(_captions(latents, self._rows))
+        self.config, self.architecture = config, architecture
+        self.latents = latents if self._whitened is None else latents.with_embeddings(self._whitened(latents.embeddings))
         self.scratch, self.device, self.distributed = scratch, device, distributed
         self.precision = resolve_precision(config.precision, device)
         self.objective = objective_of(config)
@@ -181,14 +186,12 @@ class _Run:
             **({} if adaptation is None else {"adaptation": adaptation.work()}),
         }
         with _memory_named(config):
-            captions = _captions(latents, self._rows) if config.whiten_captions and architecture.reads_pooled_text else None
             self.state = TrainingState(
                 config,
                 architecture,
                 device=device,
                 precision=self.precision,
                 distributed=distributed,
-                captions=captions,
                 adaptation=adaptation,
             )
         self.state_is_whole = True  # False while an optimiser step is half applied and must not be saved
@@ -224,6 +227,11 @@ class _Run:
                 self.state.restore(checkpoint.tensors, checkpoint.step, source=path)
         self.distributed.require_same(self.state.step, "the step that they resume from", self.device)
         return self.state.step
+
+    def averaged_weights(self) -> dict[str, Tensor]:
+        """Returns the averaged weights, for captions as they are."""
+        weights = self.state.averaged_weights()
+        return weights if self._whitened is None else self._whitened.folded(weights)
 
     def save(self, writer: CheckpointWriter) -> None:
         """Begins to write a checkpoint."""

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -50,7 +49,6 @@ class TrainingState:
         device: Where it is trained.
         precision: Of matmuls.
         distributed: This process's place among others.
-        captions: Embeddings of the captions to train on; with them, a network that reads pooled captions starts whitened.
         adaptation: What to start from and which adapters to learn alone; all weights are drawn, and learnt, if not given.
     """
 
@@ -62,7 +60,6 @@ class TrainingState:
         device: torch.device = _CPU,
         precision: ResolvedPrecision = "float32",
         distributed: Distributed = _ALONE,
-        captions: Float[Tensor, "n dim"] | None = None,
         adaptation: Adaptation | None = None,
     ) -> None:
         self.config = config
@@ -70,10 +67,7 @@ class TrainingState:
         self.distributed = distributed
         self._precision = precision
         if adaptation is None:
-            generator = random_generator(config.seed, "weights")
-            self.model = DiT(architecture, generator=generator)
-            if captions is not None and self.model.text_embedder is not None:
-                self.model.text_embedder.whiten(captions, generator)
+            self.model = DiT(architecture, generator=random_generator(config.seed, "weights"))
         else:
             self.model = adaptation.network(config.seed)
         self.model.to(device)

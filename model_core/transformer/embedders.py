@@ -7,11 +7,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model_core.conditioning.whitening import fit_whitening
 from model_core.transformer.positions import sinusoid
 
 _INIT_STD = 0.02
-_WHITENED_STD = 0.4
 
 
 class TimestepEmbedder(nn.Module):
@@ -47,38 +45,19 @@ class TextEmbedder(nn.Module):
 
     def __init__(self, text_dim: int, hidden_size: int) -> None:
         super().__init__()
-        # Sentence embeddings have length 1; at a root mean square of 1 they weigh as much as the other conditions.
-        self.scale = math.sqrt(text_dim)
+        self.scale = self.scale_of(text_dim)
         self.mlp = nn.Sequential(nn.Linear(text_dim, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size))
         self.null = nn.Parameter(torch.empty(hidden_size))
         nn.init.normal_(self.null, std=_INIT_STD)
 
+    @staticmethod
+    def scale_of(text_dim: int) -> float:
+        """Returns what an embedding of length 1 is multiplied by, so that it weighs as much as the other conditions."""
+        return math.sqrt(text_dim)
+
     def forward(self, text: Float[Tensor, "b dim"], text_mask: Bool[Tensor, "b"]) -> Float[Tensor, "b d"]:
         """Returns one vector a caption, the null vector where the mask is False."""
         return torch.where(text_mask[:, None], self.mlp(text * self.scale), self.null)
-
-    @torch.no_grad()
-    def whiten(self, captions: Float[Tensor, "n dim"], generator: torch.Generator) -> None:
-        """Draws the first layer anew so that it starts by reading what tells these captions apart, each difference alike.
-
-        Its features are random mixtures of the captions' whitened embeddings. From there it is trained like any other.
-
-        Args:
-            captions: Embeddings of the training items' captions; with fewer than two, or all the same, nothing is done.
-            generator: Source of the mixtures.
-        """
-        if len(captions) < 2:
-            return
-        weight, bias = self.mlp.get_parameter("0.weight"), self.mlp.get_parameter("0.bias")  # [d dim], [d]
-        whitening = fit_whitening(captions.numpy(), max_directions=len(weight))
-        mean, directions = torch.from_numpy(whitening.mean).to(weight), torch.from_numpy(whitening.directions).to(weight)
-        num_directions = directions.shape[1]
-        if num_directions == 0:
-            return
-        mixtures = torch.randn(len(weight), num_directions, generator=generator).to(weight)
-        reading = (_WHITENED_STD / math.sqrt(num_directions)) * mixtures @ directions.T
-        weight.copy_(reading / self.scale)
-        bias.copy_(-reading @ mean)
 
 
 class TextTokensEmbedder(nn.Module):
