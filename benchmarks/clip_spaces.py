@@ -156,7 +156,8 @@ def trained(
     training = TrainingConfig(
         num_steps=num_steps,
         batch_size=8,
-        learning_rate=3e-3,
+        learning_rate=2e-3,
+        warmup_steps=300,
         decay="wsd",
         decay_fraction=0.3,
         whiten_captions=True,
