@@ -1,11 +1,9 @@
 """What the ledger costs: appends beside the same rows written to the bare database, proofs, and `audit verify`."""
 
 import hashlib
-import json
 import math
 import os
 import random
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -16,6 +14,7 @@ from typing import Any
 from sqlalchemy import Engine, select
 
 from benchmarks.command import read_json
+from benchmarks.usage import usage_of
 from governance.merkle import GrowingTree, complete_subtrees, leaf_hash, verify_inclusion
 from infra.engines import BEGIN_IMMEDIATE, make_engine, parse_url
 from infra.home import Home
@@ -191,7 +190,7 @@ def measure_verification(home: Home, folder: Path, *, repeat: int) -> dict[str, 
         BadDataError: It fails.
     """
     command = [sys.executable, "-m", "groundswell.cli.main", "--home", str(home.path), "--json", "audit", "verify"]
-    runs = [_run(command, folder) for _ in range(repeat)]
+    runs = [usage_of(command, folder / "verified.json", what="audit verify") for _ in range(repeat)]
     report = read_json(folder / "verified.json")
     return {
         "repeats": repeat,
@@ -207,16 +206,6 @@ def percentile(values: Sequence[float], share: float) -> float:
     """Returns the smallest value that at least this share of the values does not exceed."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
-
-
-def _run(command: Sequence[str], folder: Path) -> dict[str, Any]:
-    output, errors = folder / "verified.json", folder / "progress.txt"
-    watch = [sys.executable, "-m", "benchmarks.process_usage", str(output), str(errors), *command]
-    usage: dict[str, Any] = json.loads(subprocess.run(watch, capture_output=True, check=True).stdout)
-    if usage["returncode"] != 0:
-        said = errors.read_text(encoding="utf-8").strip().splitlines() or ["nothing"]
-        raise BadDataError(f"audit verify ended with {usage['returncode']}", hint=f"it said: {said[-1][:200]}")
-    return usage
 
 
 def _last_rows(home: Home, number: int) -> list[tuple[Any, ...]]:

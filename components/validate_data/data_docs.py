@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from components.validate_data.failed_rows import ShownRows
+
 _REMOTE = re.compile(
     r"<link\b[^>]*\bhref=\"https?:[^>]*>|<script\b.*?</script>|<img\b[^>]*\bsrc=\"https?:[^>]*>|<footer\b.*?</footer>",
     re.DOTALL | re.IGNORECASE,
@@ -34,7 +36,6 @@ nav, .modal, .modal-dialog, .ge-navigation-sidebar-container, .btn, input, label
 nav[aria-label], nav .breadcrumb { display: block; } i { font-style: normal; }
 .index td:first-child, .index td:nth-child(4) { white-space: nowrap; }
 """
-_SHOWN_ROWS = 200
 
 
 def make_readable_offline(docs: Path) -> None:
@@ -45,22 +46,21 @@ def make_readable_offline(docs: Path) -> None:
         page.write_text(local.replace("</head>", head, 1), encoding="utf-8")
 
 
-def write_index(docs: Path, report: Mapping[str, Any], failed_rows: Sequence[Mapping[str, str]]) -> None:
+def write_index(docs: Path, report: Mapping[str, Any], failed: ShownRows) -> None:
     """Writes the first page.
 
     Args:
         docs: The folder with the pages of Great Expectations.
         report: What goes into `report.json`.
-        failed_rows: What goes into `failed_rows.csv`.
+        failed: What is shown of `failed_rows.csv`.
     """
     verdict = '<span class="met">passed</span>' if report["success"] else '<span class="error">failed</span>'
     pages = [
         f'<li><a href="{quote(page.relative_to(docs).as_posix())}">{escape(page.stem)}</a></li>'
         for page in sorted((docs / "validations").rglob("*.html"))
     ]
-    shown = failed_rows[:_SHOWN_ROWS]
-    all_shown = len(shown) == len(failed_rows)
-    more = "" if all_shown else f"<p>The first {len(shown)} of {len(failed_rows):,}; all are in failed_rows.csv.</p>"
+    all_shown = len(failed.rows) == failed.num_rows
+    more = "" if all_shown else f"<p>The first {len(failed.rows)} of {failed.num_rows:,}; all are in failed_rows.csv.</p>"
     cells = [_expectation_cells(item) for item in report["expectations"]]
     expectations = _table(cells, ("", "expectation", "table", "rows that fail"))
     statistics = _table([(escape(str(key)), escape(_plain(value))) for key, value in report["statistics"].items()], ("", ""))
@@ -69,7 +69,7 @@ def write_index(docs: Path, report: Mapping[str, Any], failed_rows: Sequence[Map
 <h1>Validation of {escape(str(report["dataset"]))}: {verdict}</h1>
 <p>{report["num_rows"]:,} items. Dataset digest <code>{report["dataset_digest"]}</code>. Suite {escape(str(report["suite"]))}.</p>
 <h2>Expectations</h2>{expectations}
-<h2>Failed rows</h2>{more}{_failed_table(shown)}
+<h2>Failed rows</h2>{more}{_failed_table(failed.rows)}
 <h2>Statistics</h2>{statistics}
 <h2>Pages of Great Expectations</h2><ul>{"".join(pages)}</ul>
 </body></html>

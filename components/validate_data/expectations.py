@@ -14,19 +14,17 @@ import great_expectations.expectations as gxe
 import pandas as pd
 from great_expectations.data_context.types.base import ProgressBarsConfig
 
+from components.validate_data.engine import ROW, Places, domain_columns
 from components.validate_data.escaping_renderer import EscapingPageRenderer
 from components.validate_data.suite import Suite, SuiteEntry, with_values
 from model_core.errors import BadDataError
 
 _DOCS_SITE = "data_docs"
-
-
-@dataclass(frozen=True, kw_only=True)
-class FailedRow:
-    """A row that does not meet an expectation: its number in the table, and the value found."""
-
-    row: int
-    value: Any
+_RESULT_FORMAT = {
+    "result_format": "COMPLETE",
+    "unexpected_index_column_names": [ROW],
+    "return_unexpected_index_query": False,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +37,8 @@ class Outcome:
         success: Whether it is met.
         num_failed: How many rows do not meet it; may be more than none where the expectation tolerates some.
         observed: What was found, for an expectation about a whole column.
-        failed_rows: The rows that do not meet it.
+        columns: The table's columns that it is about; none where it is about the table.
+        failed: The places in the table of all rows that do not meet it, ascending.
     """
 
     entry: SuiteEntry
@@ -47,7 +46,8 @@ class Outcome:
     success: bool
     num_failed: int
     observed: Any
-    failed_rows: Sequence[FailedRow]
+    columns: Sequence[str]
+    failed: Places
 
 
 def run_suite(suite: Suite, tables: Mapping[str, pd.DataFrame], values: Mapping[str, Any], docs: Path) -> list[Outcome]:
@@ -55,7 +55,7 @@ def run_suite(suite: Suite, tables: Mapping[str, pd.DataFrame], values: Mapping[
 
     Args:
         suite: What to expect.
-        tables: The tables by name; each has a column ``row``.
+        tables: The tables by name; each has a column ``row`` and a default index.
         values: Values for ``$names`` in the suite.
         docs: The folder for the HTML pages; `docs/index.html` is the first.
 
@@ -70,7 +70,7 @@ def run_suite(suite: Suite, tables: Mapping[str, pd.DataFrame], values: Mapping[
     for site in list(context.get_site_names()):
         context.delete_data_docs_site(site)
     context.add_data_docs_site(site_name=_DOCS_SITE, site_config=_site(docs))
-    source = context.data_sources.add_pandas("dataset")
+    source = context.data_sources.add_groundswell_tables("dataset")
     outcomes: dict[int, Outcome] = {}
     for name, table in tables.items():
         entries = {number: entry for number, entry in enumerate(suite.expectations) if entry.table == name}
@@ -83,17 +83,12 @@ def run_suite(suite: Suite, tables: Mapping[str, pd.DataFrame], values: Mapping[
             gx_suite.add_expectation(_expectation(number, entry, all_kwargs[number]))
         context.suites.add(gx_suite)
         definition = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=gx_suite))
-        result = definition.run(
-            batch_parameters={"dataframe": table},
-            result_format={
-                "result_format": "COMPLETE",
-                "unexpected_index_column_names": ["row"],
-                "return_unexpected_index_query": False,
-            },
-        )
+        result = definition.run(batch_parameters={"dataframe": table}, result_format=dict(_RESULT_FORMAT))
         for single in result.results:
             number = single.expectation_config.meta["number"]
-            outcomes[number] = _outcome(entries[number], all_kwargs[number], single)
+            _check_ran(entries[number], single)
+            failed = source.get_execution_engine().failed_places(single.expectation_config.to_domain_obj(), _RESULT_FORMAT)
+            outcomes[number] = _outcome(entries[number], all_kwargs[number], single, failed)
     context.build_data_docs(site_names=[_DOCS_SITE])
     return [outcomes[number] for number in sorted(outcomes)]
 
@@ -132,25 +127,21 @@ def _expectation(number: int, entry: SuiteEntry, kwargs: Mapping[str, Any]) -> A
         ) from error
 
 
-def _outcome(entry: SuiteEntry, kwargs: Mapping[str, Any], single: Any) -> Outcome:
+def _check_ran(entry: SuiteEntry, single: Any) -> None:
     if message := _exception_message(single.exception_info):
         raise BadDataError(f"the suite's {entry.type} ({entry.meaning}) cannot be run: {message}", hint="correct it in the suite")
-    result = single.result
-    places = result.get("unexpected_index_list") or []
-    failed = [FailedRow(row=int(place["row"]), value=_value(place)) for place in places]
+
+
+def _outcome(entry: SuiteEntry, kwargs: Mapping[str, Any], single: Any, failed: Places) -> Outcome:
     return Outcome(
         entry=entry,
         kwargs=kwargs,
         success=bool(single.success),
-        num_failed=int(result.get("unexpected_count", 0 if single.success else 1)),
-        observed=result.get("observed_value"),
-        failed_rows=sorted(failed, key=lambda item: item.row),
+        num_failed=int(single.result.get("unexpected_count", 0 if single.success else 1)),
+        observed=single.result.get("observed_value"),
+        columns=domain_columns(kwargs),
+        failed=failed,
     )
-
-
-def _value(place: Mapping[str, Any]) -> Any:
-    values = [value for key, value in place.items() if key != "row"]
-    return values[0] if len(values) == 1 else values
 
 
 def _exception_message(info: Mapping[str, Any]) -> str:

@@ -1,11 +1,9 @@
 """Checks a dataset before anything is learned from it: manifest, media, and how they are spread over labels and splits."""
 
-import csv
 import json
 import shutil
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +13,17 @@ from components.ports import Ports, StepReport
 from components.validate_data.config import Config
 from components.validate_data.data_docs import make_readable_offline, write_index
 from components.validate_data.expectations import Outcome, run_suite
-from components.validate_data.suite import default_suite_text, parse_suite
+from components.validate_data.failed_rows import cell, named_rows, write_failed_rows
+from components.validate_data.suite import Suite, default_suite_text, parse_suite
+from components.validate_data.tables import statistics_of, tables_of
 from governance.digest import tree_digest
 from governance.lineage import Assertion
 from model_core.data.dataset import Dataset
-from model_core.data.media_facts import MediaFacts, examine
-from model_core.data.split import HOLDOUT, TRAIN
+from model_core.data.media_facts import examine
 from model_core.errors import BadDataError
 
 FORMAT = "groundswell-validation/1"
 _NAMED_ROWS = 3
-_FAILED_ROWS_COLUMNS = ("expectation", "severity", "tolerated", "row", "shard", "path", "value", "beside")
-_BESIDE = {"nearest_distance": "nearest", "leak_distance": "leak_nearest"}
-"""Which column of the media table names the other picture of a pair."""
 
 
 class ValidationFailedError(BadDataError):
@@ -64,77 +60,36 @@ def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path],
         compare_at_most=config.compare_at_most,
         progress=lambda done, total: ports.progress.update(done, total, "reading media"),
     )
-    tables = _tables(dataset, facts)
+    tables = tables_of(dataset, facts)
     ports.progress.update(len(dataset), len(dataset), f"checking {len(suite.expectations)} expectations")
     values = {"labels": [*dataset.labels, ""], "image_size": dataset.info.image_size}
     outcomes = run_suite(suite, tables, values, outputs["data_docs"])
 
-    report = {
-        "format": FORMAT,
-        "success": not _failed(outcomes, "error"),
-        "dataset": dataset.info.name,
-        "dataset_digest": tree_digest(folder),
-        "num_rows": len(dataset),
-        "statistics": _statistics(dataset, facts, compared=len(dataset) <= config.compare_at_most),
-        "suite": suite.name,
-        "expectations": [_describe(outcome) for outcome in outcomes],
-    }
+    statistics = statistics_of(dataset, facts, compared=len(dataset) <= config.compare_at_most)
+    report = report_of(dataset, suite, outcomes, statistics, dataset_digest=tree_digest(folder))
     _write_json(validation / "report.json", report)
-    failed_rows = _failed_rows(outcomes, tables)
-    _write_failed_rows(validation / "failed_rows.csv", failed_rows)
+    shown = write_failed_rows(validation / "failed_rows.csv", outcomes, tables)
     (validation / "suite.yaml").write_text(suite_text, encoding="utf-8")
-    write_index(outputs["data_docs"], report, failed_rows)
+    write_index(outputs["data_docs"], report, shown)
     make_readable_offline(outputs["data_docs"])
     if not report["success"]:
         raise _failure(outcomes, tables, _keep(outputs, ports.scratch), _facts(dataset, outcomes))
     return _step_report(dataset, outcomes, report)
 
 
-def _tables(dataset: Dataset, facts: Sequence[MediaFacts]) -> dict[str, pd.DataFrame]:
-    """Returns the tables that a suite is about, each with a column `row`."""
-    manifest = pd.DataFrame(dataset.columns)
-    manifest.insert(0, "row", range(len(dataset)))
-    records = [asdict(item) for item in facts]
-    media = pd.DataFrame({name: pd.Series([record[name] for record in records], dtype=object) for name in records[0]})
-    for name in _BESIDE:
-        media[name] = media[name].astype("float64")
-    return {"manifest": manifest, "media": media, "labels": _label_table(dataset)}
-
-
-def _label_table(dataset: Dataset) -> pd.DataFrame:
-    counts = Counter(zip(dataset.columns["label"], dataset.columns["split"], strict=True))
-    labels = dataset.labels or [""]
-    totals = {label: counts[label, TRAIN] + counts[label, HOLDOUT] for label in labels}
-    largest = max(totals.values()) or 1
-    return pd.DataFrame(
-        {
-            "row": range(len(labels)),
-            "label": labels,
-            "num_items": [totals[label] for label in labels],
-            "num_train": [counts[label, TRAIN] for label in labels],
-            "num_holdout": [counts[label, HOLDOUT] for label in labels],
-            "share_of_largest": [totals[label] / largest for label in labels],
-        }
-    )
-
-
-def _statistics(dataset: Dataset, facts: Sequence[MediaFacts], *, compared: bool) -> dict[str, Any]:
-    columns = dataset.columns
-    lengths = [len(caption) for caption in columns["caption"]]
+def report_of(
+    dataset: Dataset, suite: Suite, outcomes: Sequence[Outcome], statistics: Mapping[str, Any], *, dataset_digest: str
+) -> dict[str, Any]:
+    """Returns what goes into `report.json`."""
     return {
-        "items_by_split": dict(sorted(Counter(columns["split"]).items())),
-        "items_by_label": dict(sorted(Counter(columns["label"]).items())),
-        "items_by_licence": dict(sorted(Counter(columns["licence"]).items())),
-        "size_bytes": sum(columns["size_bytes"]),
-        "caption_characters": {"shortest": min(lengths), "longest": max(lengths), "mean": round(sum(lengths) / len(lengths), 3)},
-        "captions_empty": sum(not caption.strip() for caption in columns["caption"]),
-        "captions_distinct": len(set(columns["caption"])),
-        "undecodable": sum(item.problem is not None for item in facts),
-        "equal_pixels": sum(item.duplicate_of is not None for item in facts),
-        "equal_pixels_across_splits": sum(item.leaks is not None for item in facts),
-        "similar_pictures_searched": compared,
-        "with_similar_picture": sum(item.nearest is not None for item in facts),
-        "with_similar_picture_across_splits": sum(item.leak_nearest is not None for item in facts),
+        "format": FORMAT,
+        "success": not _failed(outcomes, "error"),
+        "dataset": dataset.info.name,
+        "dataset_digest": dataset_digest,
+        "num_rows": len(dataset),
+        "statistics": dict(statistics),
+        "suite": suite.name,
+        "expectations": [_describe(outcome) for outcome in outcomes],
     }
 
 
@@ -172,51 +127,6 @@ def _write_json(path: Path, value: object) -> None:
     path.write_text(f"{text}\n", encoding="utf-8")
 
 
-def _named_rows(outcome: Outcome, tables: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
-    """Returns the rows that do not meet an expectation, each with where it is and what was found."""
-    table = tables[outcome.entry.table]
-    beside = _BESIDE.get(str(outcome.kwargs.get("column")))
-    found = []
-    for failed in outcome.failed_rows:
-        record = table.iloc[failed.row]
-        found.append(
-            {
-                "row": failed.row,
-                "shard": record.get("shard", ""),
-                "path": record.get("path", record.get("label", "")),
-                "value": failed.value,
-                "beside": record[beside] if beside else "",
-            }
-        )
-    return found or ([] if outcome.success else [{"row": "", "shard": "", "path": "", "value": outcome.observed, "beside": ""}])
-
-
-def _failed_rows(outcomes: Sequence[Outcome], tables: Mapping[str, pd.DataFrame]) -> list[dict[str, str]]:
-    """Returns every row that does not meet an expectation, those too that the expectation tolerates."""
-    found = []
-    for outcome in outcomes:
-        about = {
-            "expectation": _cell(outcome.entry.meaning),
-            "severity": outcome.entry.severity,
-            "tolerated": "yes" if outcome.success else "no",
-        }
-        found += [{**about, **{key: _cell(value) for key, value in row.items()}} for row in _named_rows(outcome, tables)]
-    return found
-
-
-def _write_failed_rows(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, _FAILED_ROWS_COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _cell(value: object) -> str:
-    """Returns a value as a cell that no spreadsheet takes for a formula, of a length that people can read."""
-    text = str(value).replace("\0", "\\0")[:500]
-    return f"'{text}" if text[:1] in {"=", "+", "-", "@"} and not isinstance(value, int | float) else text
-
-
 def _keep(outputs: Mapping[str, Path], scratch: Path) -> Path:
     """Copies the report to where it survives the step's failure."""
     kept = scratch / "validation"
@@ -234,14 +144,15 @@ def _failure(
 ) -> ValidationFailedError:
     """Returns an error that names the first rows of the first expectation that is not met."""
     failed = _failed(outcomes, "error")
-    rows = _named_rows(failed[0], tables)
+    rows = islice(named_rows(failed[0], tables), _NAMED_ROWS)
     named = "; ".join(
-        f"{row['path']}: {_cell(row['value'])[:160]}"
+        f"{row['path']}: {cell(row['value'])[:160]}"
         if row["row"] == ""
-        else f"row {row['row']} ({row['path']}): {_cell(row['value'])[:160]}"
-        for row in rows[:_NAMED_ROWS]
+        else f"row {row['row']} ({row['path']}): {cell(row['value'])[:160]}"
+        for row in rows
     )
-    more = f" and {len(rows) - _NAMED_ROWS} more" if len(rows) > _NAMED_ROWS else ""
+    left = len(failed[0].failed) - _NAMED_ROWS
+    more = f" and {left} more" if left > 0 else ""
     others = f"; {len(failed) - 1} other expectations fail too" if len(failed) > 1 else ""
     return ValidationFailedError(
         f"validation failed: {failed[0].entry.meaning!r}: {failed[0].num_failed} failed: {named}{more}{others}",

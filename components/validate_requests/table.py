@@ -161,8 +161,8 @@ def _problems(texts: Sequence[Mapping[str, str]], folder: Path) -> dict[int, lis
         outcomes = run_suite(suite, {"requests": table}, {}, Path(docs))
     found: dict[int, list[str]] = defaultdict(list)
     for outcome in outcomes:
-        for failed in outcome.failed_rows:
-            found[failed.row].append(outcome.entry.meaning)
+        for row in table["row"].iloc[outcome.failed].tolist():
+            found[row].append(outcome.entry.meaning)
     return dict(found)
 
 

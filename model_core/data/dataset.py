@@ -3,14 +3,17 @@
 import json
 import mmap
 import re
+from collections import OrderedDict
 from collections.abc import Iterable
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from model_core.data.manifest import MANIFEST_NAME, read_manifest
@@ -19,6 +22,8 @@ from model_core.data.split import SPLITS
 from model_core.errors import BadDataError
 
 INFO_NAME = "dataset.json"
+OPEN_SHARDS = 16
+"""How many shards a dataset keeps open: each is a map and a file descriptor, of which a process has some thousand."""
 _SHARD_NAME = re.compile(r"shards/[A-Za-z0-9_][A-Za-z0-9._-]*\.tar")
 
 
@@ -77,7 +82,7 @@ def read_info(folder: Path) -> DatasetInfo:
 class Dataset:
     """A dataset that is open for reading.
 
-    Shards are memory-mapped when first read; reading is safe from several threads.
+    Shards are memory-mapped when read, the last `OPEN_SHARDS` at a time; reading is safe from several threads.
 
     Attributes:
         folder: Where it is.
@@ -89,7 +94,9 @@ class Dataset:
         self.folder = folder
         self.info = info
         self.table = table
-        self._shards: dict[str, mmap.mmap] = {}
+        self._arrays: dict[str, pa.Array] = {}
+        self._shards: OrderedDict[str, mmap.mmap] = OrderedDict()
+        self._lock = Lock()
 
     @classmethod
     def open(cls, folder: Path) -> "Dataset":
@@ -112,8 +119,14 @@ class Dataset:
 
     @cached_property
     def columns(self) -> dict[str, list[Any]]:
-        """The manifest as lists of Python values, by column."""
+        """The manifest as lists of Python values, by column: some 1.4 kB an item. `value` needs none of it."""
         return {name: self.table[name].to_pylist() for name in self.table.column_names}
+
+    def value(self, column: str, row: int) -> Any:
+        """Returns one cell of the manifest."""
+        if column not in self._arrays:
+            self._arrays[column] = self.table[column].combine_chunks()
+        return self._arrays[column][row].as_py()
 
     def label_index(self, label: str) -> int:
         """Returns the index of a label.
@@ -131,11 +144,12 @@ class Dataset:
         """Returns the numbers of the rows of a split, in order."""
         if split not in SPLITS:
             raise BadDataError(f"there is no split {split!r}", hint=f"splits: {', '.join(SPLITS)}")
-        return [row for row, name in enumerate(self.columns["split"]) if name == split]
+        found: list[int] = np.flatnonzero(pc.equal(self.table["split"], split).to_numpy()).tolist()
+        return found
 
     def describe(self, row: int) -> str:
         """Returns what to call a row in an error."""
-        return f"row {row} ({self.columns['shard'][row]}:{self.columns['path'][row]})"
+        return f"row {row} ({self.value('shard', row)}:{self.value('path', row)})"
 
     def read_bytes(self, row: int) -> bytes:
         """Returns the encoded bytes of an item, as the manifest locates them.
@@ -144,7 +158,7 @@ class Dataset:
             BadDataError: The shard is missing or lies outside the dataset, or the bytes lie outside the shard.
         """
         shard = self._open_shard(row)
-        offset, size_bytes = self.columns["offset"][row], self.columns["size_bytes"][row]
+        offset, size_bytes = self.value("offset", row), self.value("size_bytes", row)
         if offset < 0 or size_bytes <= 0 or offset + size_bytes > len(shard):
             raise BadDataError(
                 f"{self.describe(row)}: bytes {offset} to {offset + size_bytes} lie outside the shard of {len(shard)} bytes",
@@ -158,7 +172,7 @@ class Dataset:
         Raises:
             BadDataError: As for `read_bytes`, or the frames cannot be decoded.
         """
-        return decode_filmstrip(self.read_bytes(row), self.columns["frames"][row], name=self.describe(row))
+        return decode_filmstrip(self.read_bytes(row), self.value("frames", row), name=self.describe(row))
 
     def read_image(self, row: int) -> Pixels:
         """Returns the picture of a row, of a clip the frame in its middle: uint8 [height width 3].
@@ -198,15 +212,23 @@ class Dataset:
         return np.stack(pictures) if pictures else np.zeros((0, size, size, 3), dtype=np.uint8)
 
     def _open_shard(self, row: int) -> mmap.mmap:
-        name = self.columns["shard"][row]
-        if name not in self._shards:
-            path = self.folder / name
-            if not _SHARD_NAME.fullmatch(name) or path.is_symlink() or path.parent.is_symlink():
-                raise BadDataError(
-                    f"{self.describe(row)}: {name!r} is not a shard of this dataset", hint="shards lie in shards/*.tar"
-                )
-            if not path.is_file() or path.stat().st_size == 0:
-                raise BadDataError(f"{self.describe(row)}: the shard {path} is missing or empty", hint="import the dataset again")
-            with path.open("rb") as file:
-                self._shards[name] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return self._shards[name]
+        """Maps the shard of a row; one that is no longer kept closes when whoever reads from it is done."""
+        name = self.value("shard", row)
+        with self._lock:
+            if name not in self._shards:
+                self._shards[name] = self._map(row, name)
+            self._shards.move_to_end(name)
+            while len(self._shards) > OPEN_SHARDS:
+                self._shards.popitem(last=False)
+            return self._shards[name]
+
+    def _map(self, row: int, name: str) -> mmap.mmap:
+        path = self.folder / name
+        if not _SHARD_NAME.fullmatch(name) or path.is_symlink() or path.parent.is_symlink():
+            raise BadDataError(
+                f"{self.describe(row)}: {name!r} is not a shard of this dataset", hint="shards lie in shards/*.tar"
+            )
+        if not path.is_file() or path.stat().st_size == 0:
+            raise BadDataError(f"{self.describe(row)}: the shard {path} is missing or empty", hint="import the dataset again")
+        with path.open("rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from pydantic import ValidationError
@@ -202,6 +204,41 @@ def test_empty_captions_and_unknown_licences_are_warnings(tmp_path: Path) -> Non
     assert len(ran.report.facts["warnings"]) == 2
     assert len(ran.failed_rows()) == 24
     assert "2 warnings" in ran.report.summary
+
+
+def test_where_very_many_rows_fail_all_are_named_and_pages_stay_small(tmp_path: Path) -> None:
+    """Great Expectations makes its result and pages from the first rows; the file has the others too."""
+    folder = picture_folder(tmp_path / "pictures", lines(12))
+    import_dataset(str(folder), tmp_path / "dataset", size=SIZE, workers=1)
+    manifest = pq.read_table(tmp_path / "dataset/manifest.parquet")
+    many = pa.concat_tables([manifest] * 50)
+    many = many.set_column(many.column_names.index("path"), "path", pa.array([f"{row}.png" for row in range(600)]))
+    many = many.set_column(many.column_names.index("licence"), "licence", pa.array(["NONE"] * 600))
+    pq.write_table(many, tmp_path / "dataset/manifest.parquet")
+    suite = """\
+format: groundswell-suite/1
+name: mine
+expectations:
+  - table: manifest
+    meaning: Every item says under which licence it may be used
+    type: expect_column_values_to_not_be_in_set
+    kwargs: {column: licence, value_set: [NONE]}
+    severity: warning
+  - table: manifest
+    meaning: No item is of the second half
+    type: expect_column_values_to_be_between
+    kwargs: {column: row, max_value: 299}
+    severity: warning
+"""
+    ran = validate(tmp_path / "dataset", tmp_path / "out", suite=suite, compare_at_most=0)
+    rows = ran.failed_rows()
+    assert [(row["row"], row["path"]) for row in rows[:600]] == [(str(row), f"{row}.png") for row in range(600)]
+    assert [(row["row"], row["value"]) for row in rows[600:]] == [(str(row), str(row)) for row in range(300, 600)]
+    assert [outcome["num_failed"] for outcome in ran.document["expectations"]] == [600, 300]
+    page = (tmp_path / "out/data_docs/index.html").read_text()
+    assert "The first 200 of 900" in page
+    (details,) = (tmp_path / "out/data_docs/validations").rglob("*.html")
+    assert details.stat().st_size < 100_000
 
 
 def test_a_rare_label_is_a_warning(tmp_path: Path) -> None:
