@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -24,7 +27,8 @@ from model_core.codec.quality import psnr, ssim
 from model_core.codec.report import picture_grid, reconstruction_rows
 from model_core.conditioning.text import MiniLMEncoder, TextEncoder
 from model_core.data.dataset import Dataset
-from model_core.data.latents import NONE_INDEX, IndexEntry, LatentsConfig, TextEncoderInfo, shard_name, write_index, write_shard
+from model_core.data.latent_moments import channel_moments
+from model_core.data.latents import INDEX_SCHEMA, NONE_INDEX, LatentsConfig, TextEncoderInfo, shard_name, write_index, write_shard
 from model_core.data.media import encode_png
 from model_core.data.split import HOLDOUT, SPLITS, TRAIN
 from model_core.device import exact_convolutions, select_device
@@ -75,12 +79,14 @@ def run(
     latent_shape = codec.config.latent_shape(num_frames, size, size)
     encoder = text_encoder or MiniLMEncoder()
     folder, total = outputs["latents"], len(dataset)
-    parts = []
+    fidelity: dict[str, list[Tensor]] = {"psnr": [], "ssim": []}
     for number, start in enumerate(range(0, total, config.shard_size)):
         rows = range(start, min(start + config.shard_size, total))
         with memory_named(f"encoding {config.batch_size} pictures of {size}x{size} at a time", hint="lower batch_size"):
-            parts.append(_part(codec, dataset, rows, config, ports, number, latent_shape))
-        write_shard(folder, number, parts[-1].latents)
+            part = _part(codec, dataset, rows, config, ports, number, latent_shape)
+        write_shard(folder, number, part.latents)
+        fidelity["psnr"].append(part.psnr)
+        fidelity["ssim"].append(part.ssim)
     captions, embeddings, tokens = _embed_captions(dataset, encoder, ports, keep_tokens=config.caption_tokens)
     latents_config = LatentsConfig(
         codec_digest=tree_digest(inputs["codec"]),
@@ -91,9 +97,10 @@ def run(
         labels=tuple(dataset.labels),
         text_encoder=TextEncoderInfo(name=encoder.name, digest=encoder.digest, dim=encoder.dim),
     )
-    entries = _entries(dataset, config.shard_size, captions)
-    write_index(folder, latents_config, entries, captions=captions, embeddings=embeddings, tokens=tokens)
-    report = _report(dataset, parts, latents_config, num_captions=len(captions))
+    index = _index(dataset, config.shard_size, captions)
+    write_index(folder, latents_config, index, captions=captions, embeddings=embeddings, tokens=tokens)
+    measured = {name: torch.cat(values) for name, values in fidelity.items()}
+    report = _report(dataset, measured, folder, latents_config, num_captions=len(captions))
     (folder / "report.json").write_text(json.dumps(report, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
     _draw(codec, dataset, config.num_shown, folder / "reconstructions.png")
     return _step_report(report, dataset)
@@ -112,7 +119,7 @@ def _part(
     at_a_time = max(1, config.batch_size // dataset.info.num_frames)
     for start in range(rows.start, rows.stop, at_a_time):
         batch = range(start, min(start + at_a_time, rows.stop))
-        digests = dataset.columns["sha256"][batch.start : batch.stop]
+        digests = [dataset.value("sha256", row) for row in batch]
         done.append(_encode(codec, clips_to_unit_range(torch.from_numpy(dataset.clips(batch))), digests))
         ports.progress.update(batch.stop, len(dataset), "encoding pictures")
     part = _Part(
@@ -158,7 +165,7 @@ def _embed_captions(
     dataset: Dataset, encoder: TextEncoder, ports: Ports, *, keep_tokens: bool
 ) -> tuple[list[str], Tensor, list[Tensor] | None]:
     """Returns the distinct captions, sorted, their embeddings, and where asked for their tokens' states."""
-    captions = sorted({caption for caption in dataset.columns["caption"] if caption})
+    captions = sorted(caption for caption in dataset.table["caption"].unique().to_pylist() if caption)
     vectors, tokens = [torch.zeros((0, encoder.dim))], list[Tensor]()
     for start in range(0, len(captions), _CAPTIONS_PER_BATCH):
         batch = captions[start : start + _CAPTIONS_PER_BATCH]
@@ -169,46 +176,47 @@ def _embed_captions(
     return captions, torch.cat(vectors), tokens if keep_tokens else None
 
 
-def _entries(dataset: Dataset, shard_size: int, captions: list[str]) -> list[IndexEntry]:
-    label_index = {label: index for index, label in enumerate(dataset.labels)}
-    caption_index = {caption: index for index, caption in enumerate(captions)}
-    columns = dataset.columns
-    for label in columns["label"]:
-        if label and label not in label_index:
-            raise BadDataError(
-                f"dataset {dataset.info.name!r}: label {label!r} is not in dataset.json", hint="import the dataset again"
-            )
-    return [
-        IndexEntry(
-            shard=shard_name(row // shard_size),
-            row=row % shard_size,
-            sha256=columns["sha256"][row],
-            split=columns["split"][row],
-            label_index=label_index.get(columns["label"][row], NONE_INDEX),
-            caption_index=caption_index.get(columns["caption"][row], NONE_INDEX),
+def _index(dataset: Dataset, shard_size: int, captions: list[str]) -> pa.Table:
+    """Returns the index of the latents, as columns: no object an item."""
+    table, rows = dataset.table, np.arange(len(dataset))
+    places = pc.index_in(table["label"], pa.array(dataset.labels, type=pa.string()))
+    unknown = pc.and_(places.is_null(), pc.not_equal(table["label"], ""))
+    if (row := pc.index(unknown, True).as_py()) >= 0:
+        raise BadDataError(
+            f"dataset {dataset.info.name!r}: label {table['label'][row].as_py()!r} is not in dataset.json",
+            hint="import the dataset again",
         )
-        for row in range(len(dataset))
-    ]
+    names = pa.array([shard_name(number) for number in range(-(-len(dataset) // shard_size))])
+    columns = {
+        "shard": names.take(pa.array(rows // shard_size)),
+        "row": rows % shard_size,
+        "sha256": table["sha256"],
+        "split": table["split"],
+        "label_index": places.fill_null(NONE_INDEX),
+        "caption_index": pc.index_in(table["caption"], pa.array(captions, type=pa.string())).fill_null(NONE_INDEX),
+    }
+    return pa.table(columns, schema=INDEX_SCHEMA)
 
 
-def _report(dataset: Dataset, parts: list[_Part], config: LatentsConfig, *, num_captions: int) -> dict[str, Any]:
-    values = {name: torch.cat([getattr(part, name) for part in parts]) for name in ("psnr", "ssim")}
+def _report(
+    dataset: Dataset, measured: Mapping[str, Tensor], folder: Path, config: LatentsConfig, *, num_captions: int
+) -> dict[str, Any]:
     rows = {split: dataset.rows(split) for split in SPLITS if dataset.rows(split)}
     fidelity: dict[str, Any] = {
-        split: {**{name: round(float(value[chosen].mean()), 4) for name, value in values.items()}, "num_items": len(chosen)}
+        split: {**{name: round(float(value[chosen].mean()), 4) for name, value in measured.items()}, "num_items": len(chosen)}
         for split, chosen in rows.items()
     }
-    latents = torch.cat([part.latents for part in parts])[rows.get(TRAIN, range(len(dataset)))].double()
-    mean, std = latents.mean(dim=(0, 2, 3, 4)), latents.std(dim=(0, 2, 3, 4), unbiased=False)
-    standard = (latents - mean.view(-1, 1, 1, 1)) / std.clamp_min(1e-12).view(-1, 1, 1, 1)
+    chosen = torch.zeros(len(dataset), dtype=torch.bool)
+    chosen[rows.get(TRAIN, range(len(dataset)))] = True
+    moments = channel_moments(folder, chosen)
     return {
         "format": FORMAT,
         **fidelity,
         "latents": {
             "shape": list(config.latent_shape),
-            "mean": [round(value, 5) for value in mean.tolist()],
-            "std": [round(value, 5) for value in std.tolist()],
-            "kurtosis": [round(value, 3) for value in standard.pow(4).mean(dim=(0, 2, 3, 4)).tolist()],
+            "mean": [round(value, 5) for value in moments.mean.tolist()],
+            "std": [round(value, 5) for value in moments.std.tolist()],
+            "kurtosis": [round(value, 3) for value in moments.kurtosis.tolist()],
         },
         "num_captions": num_captions,
         "codec_digest": config.codec_digest,

@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from jaxtyping import Bool, Float, Int
@@ -30,7 +32,7 @@ CAPTIONS_NAME = "captions.json"
 EMBEDDINGS_NAME = "captions.safetensors"
 NONE_INDEX = -1
 _HINT = "encode the dataset again"
-_INDEX_SCHEMA = pa.schema(
+INDEX_SCHEMA = pa.schema(
     [
         ("shard", pa.string()),
         ("row", pa.int64()),
@@ -40,6 +42,17 @@ _INDEX_SCHEMA = pa.schema(
         ("caption_index", pa.int32()),
     ]
 )
+"""One row an item.
+
+shard: Its file, such as ``shards/latents-00000.safetensors``.
+row: Its place in that file.
+sha256: Digest of the picture it was made from.
+split: ``train`` or ``holdout``.
+label_index: Place of its label in `LatentsConfig.labels`; -1 without one.
+caption_index: Place of its caption in `captions.json`; -1 without one.
+"""
+MAPPED_SHARDS = 1024
+"""How many shards stay mapped into memory: a process may have some 65,000 maps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,27 +120,6 @@ class LatentsConfig:
         return config
 
 
-@dataclass(frozen=True, kw_only=True)
-class IndexEntry:
-    """One item of the index.
-
-    Attributes:
-        shard: Its file, such as ``shards/latents-00000.safetensors``.
-        row: Its place in that file.
-        sha256: Digest of the picture it was made from.
-        split: ``train`` or ``holdout``.
-        label_index: Place of its label in `LatentsConfig.labels`; -1 without one.
-        caption_index: Place of its caption in `captions.json`; -1 without one.
-    """
-
-    shard: str
-    row: int
-    sha256: str
-    split: str
-    label_index: int
-    caption_index: int
-
-
 def shard_name(number: int) -> str:
     """Returns the name of a shard inside the latents folder."""
     return f"shards/latents-{number:05d}.safetensors"
@@ -155,7 +147,7 @@ def read_shard(path: Path) -> Float[Tensor, "n c f h w"]:
 def write_index(
     folder: Path,
     config: LatentsConfig,
-    entries: Sequence[IndexEntry],
+    index: pa.Table,
     *,
     captions: Sequence[str],
     embeddings: Float[Tensor, "n d"],
@@ -166,7 +158,7 @@ def write_index(
     Args:
         folder: Where.
         config: What the latents are made from.
-        entries: A row of the index each.
+        index: A table of `INDEX_SCHEMA`.
         captions: The distinct captions.
         embeddings: Their pooled embeddings.
         tokens: Their tokens' states, for networks that attend to them; not kept if not given.
@@ -176,8 +168,7 @@ def write_index(
     """
     if embeddings.shape != (len(captions), config.text_encoder.dim):
         raise ValueError(f"{len(captions)} captions of width {config.text_encoder.dim} have embeddings {list(embeddings.shape)}")
-    columns = {name: [getattr(entry, name) for entry in entries] for name in _INDEX_SCHEMA.names}
-    pq.write_table(pa.table(columns, schema=_INDEX_SCHEMA), folder / INDEX_NAME, compression="zstd")
+    pq.write_table(index.cast(INDEX_SCHEMA).combine_chunks(), folder / INDEX_NAME, compression="zstd")
     tensors = {"pooled": embeddings.float().contiguous()}
     if tokens is not None:
         if len(captions) != len(tokens) or not all(map(len, tokens)):
@@ -207,10 +198,9 @@ class LatentDataset:
         self._row = torch.from_numpy(index["row"].to_numpy().astype(np.int64))
         self._labels = torch.from_numpy(index["label_index"].to_numpy().astype(np.int64))
         self._captions = torch.from_numpy(index["caption_index"].to_numpy().astype(np.int64))
-        self._splits: list[str] = index["split"].to_pylist()
-        self._shard_names = sorted(set(index["shard"].to_pylist()))
-        number = {name: place for place, name in enumerate(self._shard_names)}
-        self._shard = torch.tensor([number[name] for name in index["shard"].to_pylist()], dtype=torch.int64)
+        names = index["shard"].combine_chunks().dictionary_encode()
+        self._shard_names: list[str] = names.dictionary.to_pylist()
+        self._shard = torch.from_numpy(names.indices.to_numpy().astype(np.int64))
         self._open: dict[int, Tensor] = {}
 
     @classmethod
@@ -253,15 +243,18 @@ class LatentDataset:
 
     def rows(self, split: str) -> list[int]:
         """Returns the numbers of the rows of a split, in order."""
-        return [row for row, name in enumerate(self._splits) if name == split]
+        found: list[int] = np.flatnonzero(pc.equal(self.index["split"], split).to_numpy()).tolist()
+        return found
 
     def latents(self, rows: Sequence[int]) -> Float[Tensor, "n c f h w"]:
         """Returns the latents of rows, copied out of the mapped shards."""
         wanted = torch.as_tensor(rows, dtype=torch.int64)
         shards, places = self._shard[wanted], self._row[wanted]
         out = torch.empty((len(wanted), *self.config.latent_shape))
-        for number in sorted(set(shards.tolist())):
-            chosen = shards == number
+        order = np.argsort(shards.numpy(), kind="stable")
+        numbers, starts = np.unique(shards.numpy()[order], return_index=True)
+        for number, (start, end) in zip(numbers.tolist(), pairwise([*starts.tolist(), len(order)]), strict=True):
+            chosen = torch.from_numpy(order[start:end])
             out[chosen] = self._mapped(number)[places[chosen]]
         return out
 
@@ -325,20 +318,29 @@ class LatentDataset:
         return _map_tensor(self.folder / EMBEDDINGS_NAME, "pooled", num_dims=2)
 
     def _mapped(self, number: int) -> Tensor:
-        if number not in self._open:
-            self._open[number] = read_shard(self.folder / self._shard_names[number])
-        return self._open[number]
+        mapped = self._open.get(number)
+        if mapped is None:
+            while len(self._open) >= MAPPED_SHARDS:
+                self._open.pop(next(iter(self._open)))
+            mapped = self._open[number] = read_shard(self.folder / self._shard_names[number])
+        return mapped
 
     def _check(self) -> None:
         if self.embeddings.shape != (len(self.captions), self.config.text_encoder.dim):
             raise BadDataError(f"{self.folder / EMBEDDINGS_NAME} does not fit the captions", hint=_HINT)
         if self.has_caption_tokens:
             _ = self._tokens
+        first, last = (
+            torch.zeros(len(self._shard_names), dtype=torch.int64).scatter_reduce(
+                0, self._shard, self._row, which, include_self=False
+            )
+            for which in ("amin", "amax")
+        )
         for number, name in enumerate(self._shard_names):
             if name != Path("shards", Path(name).name).as_posix():
                 raise BadDataError(f"{self.folder / INDEX_NAME} names a shard outside the folder: {name!r}", hint=_HINT)
-            shape, places = tuple(self._mapped(number).shape), self._row[self._shard == number]
-            if shape[1:] != self.config.latent_shape or not 0 <= int(places.min()) <= int(places.max()) < shape[0]:
+            shape = tuple(self._mapped(number).shape)
+            if shape[1:] != self.config.latent_shape or not 0 <= int(first[number]) <= int(last[number]) < shape[0]:
                 raise BadDataError(
                     f"{self.folder / name} holds {list(shape)}, which the index or configuration does not fit", hint=_HINT
                 )
@@ -370,8 +372,8 @@ def _read_index(path: Path) -> pa.Table:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise BadDataError(f"{path} is no complete Parquet file: {error}", hint=_HINT) from error
-    if not table.schema.equals(_INDEX_SCHEMA) or table.num_rows == 0:
-        raise BadDataError(f"{path} has other columns than {', '.join(_INDEX_SCHEMA.names)}, or no rows", hint=_HINT)
+    if not table.schema.equals(INDEX_SCHEMA) or table.num_rows == 0:
+        raise BadDataError(f"{path} has other columns than {', '.join(INDEX_SCHEMA.names)}, or no rows", hint=_HINT)
     return table
 
 

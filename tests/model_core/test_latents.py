@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from model_core.data.latents import (
     CONFIG_NAME,
     EMBEDDINGS_NAME,
     INDEX_NAME,
-    IndexEntry,
+    INDEX_SCHEMA,
     LatentDataset,
     LatentsConfig,
     TextEncoderInfo,
@@ -33,14 +34,14 @@ def write(folder: Path, num_items: int = 8) -> torch.Tensor:
     for number, part in enumerate(latents.split(SHARD_SIZE)):
         write_shard(folder, number, part)
     entries = [
-        IndexEntry(
-            shard=shard_name(row // SHARD_SIZE),
-            row=row % SHARD_SIZE,
-            sha256=f"{row:064x}",
-            split="holdout" if row % 4 == 0 else "train",
-            label_index=row % 3 - 1,
-            caption_index=-1 if row == 0 else row % 2,
-        )
+        {
+            "shard": shard_name(row // SHARD_SIZE),
+            "row": row % SHARD_SIZE,
+            "sha256": f"{row:064x}",
+            "split": "holdout" if row % 4 == 0 else "train",
+            "label_index": row % 3 - 1,
+            "caption_index": -1 if row == 0 else row % 2,
+        }
         for row in range(num_items)
     ]
     config = LatentsConfig(
@@ -51,7 +52,13 @@ def write(folder: Path, num_items: int = 8) -> torch.Tensor:
         labels=("cat", "dog"),
         text_encoder=TextEncoderInfo(name="toy", digest="e" * 64, dim=2),
     )
-    write_index(folder, config, entries, captions=["a\0b", "größe"], embeddings=torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+    write_index(
+        folder,
+        config,
+        pa.Table.from_pylist(entries, schema=INDEX_SCHEMA),
+        captions=["a\0b", "größe"],
+        embeddings=torch.tensor([[1.0, 0.0], [0.0, 1.0]]),
+    )
     return latents
 
 
@@ -134,10 +141,15 @@ def test_a_shard_with_fewer_rows_is_refused(tmp_path: Path) -> None:
 def test_an_index_that_leaves_the_folder_is_refused(tmp_path: Path) -> None:
     write(tmp_path)
     config = LatentDataset.open(tmp_path).config
-    entry = IndexEntry(
-        shard="shards/../../outside.safetensors", row=0, sha256="", split="train", label_index=-1, caption_index=-1
-    )
-    write_index(tmp_path, config, [entry], captions=[], embeddings=torch.zeros(0, 2))
+    entry = {
+        "shard": "shards/../../outside.safetensors",
+        "row": 0,
+        "sha256": "",
+        "split": "train",
+        "label_index": -1,
+        "caption_index": -1,
+    }
+    write_index(tmp_path, config, pa.Table.from_pylist([entry], schema=INDEX_SCHEMA), captions=[], embeddings=torch.zeros(0, 2))
     with pytest.raises(BadDataError, match="outside"):
         LatentDataset.open(tmp_path)
 
@@ -146,8 +158,15 @@ def test_an_index_that_leaves_the_folder_is_refused(tmp_path: Path) -> None:
 def test_an_index_out_of_range_is_refused(tmp_path: Path, label_index: int, caption_index: int, what: str) -> None:
     write(tmp_path)
     config = LatentDataset.open(tmp_path).config
-    entry = IndexEntry(shard=shard_name(0), row=0, sha256="", split="train", label_index=label_index, caption_index=caption_index)
-    write_index(tmp_path, config, [entry], captions=[], embeddings=torch.zeros(0, 2))
+    entry = {
+        "shard": shard_name(0),
+        "row": 0,
+        "sha256": "",
+        "split": "train",
+        "label_index": label_index,
+        "caption_index": caption_index,
+    }
+    write_index(tmp_path, config, pa.Table.from_pylist([entry], schema=INDEX_SCHEMA), captions=[], embeddings=torch.zeros(0, 2))
     with pytest.raises(BadDataError, match=f"{what} index"):
         LatentDataset.open(tmp_path)
 
@@ -168,7 +187,7 @@ def test_embeddings_that_do_not_fit_the_captions_are_refused(tmp_path: Path) -> 
     write(tmp_path)
     config = LatentDataset.open(tmp_path).config
     with pytest.raises(ValueError, match="captions"):
-        write_index(tmp_path, config, [], captions=["one"], embeddings=torch.zeros(2, 2))
+        write_index(tmp_path, config, INDEX_SCHEMA.empty_table(), captions=["one"], embeddings=torch.zeros(2, 2))
     (tmp_path / CAPTIONS_NAME).write_text('["one"]')
     with pytest.raises(BadDataError, match="does not fit"):
         LatentDataset.open(tmp_path)

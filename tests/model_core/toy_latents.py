@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow as pa
 import torch
 
 from model_core.data.latents import (
-    IndexEntry,
+    INDEX_SCHEMA,
     LatentDataset,
     LatentsConfig,
     TextEncoderInfo,
@@ -35,14 +36,14 @@ def write_latents(
     drawn = torch.randn(num_items, *SHAPE, generator=torch.Generator().manual_seed(5)) if latents is None else latents
     write_shard(folder, 0, drawn)
     entries = [
-        IndexEntry(
-            shard=shard_name(0),
-            row=row,
-            sha256=f"{row:064x}",
-            split="holdout" if row >= num_items - 2 else "train",
-            label_index=row % 2 if row else -1,
-            caption_index=row % 3 if row else -1,
-        )
+        {
+            "shard": shard_name(0),
+            "row": row,
+            "sha256": f"{row:064x}",
+            "split": "holdout" if row >= num_items - 2 else "train",
+            "label_index": row % 2 if row else -1,
+            "caption_index": row % 3 if row else -1,
+        }
         for row in range(num_items)
     ]
     config = LatentsConfig(
@@ -54,7 +55,14 @@ def write_latents(
         text_encoder=TextEncoderInfo(name="toy", digest="e" * 64, dim=TEXT_DIM),
     )
     embeddings = torch.randn(3, TEXT_DIM, generator=torch.Generator().manual_seed(6))
-    write_index(folder, config, entries, captions=["one", "two", "three"], embeddings=embeddings, tokens=tokens)
+    write_index(
+        folder,
+        config,
+        pa.Table.from_pylist(entries, schema=INDEX_SCHEMA),
+        captions=["one", "two", "three"],
+        embeddings=embeddings,
+        tokens=tokens,
+    )
     return folder
 
 
