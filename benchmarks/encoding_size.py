@@ -49,7 +49,7 @@ _CODEC = CodecConfig(
 )
 
 
-class _Silent(Tracking, Metrics, Progress):
+class Silent(Tracking, Metrics, Progress):
     """Takes what a step tells, and keeps nothing."""
 
     def update(self, completed: int, total: int, description: str = "", **fields: float | str) -> None:
@@ -111,7 +111,7 @@ def encode(folder: Path) -> dict[str, Any]:
     torch.set_num_threads(1)
     for name in ("scratch", "latents"):
         (folder / name).mkdir()
-    silent = _Silent()
+    silent = Silent()
     ports = Ports(tracking=silent, progress=silent, metrics=silent, scratch=folder / "scratch")
     items_a_shard = Dataset.open(folder / "dataset").table["shard"].value_counts()[0]["counts"].as_py()
     began = time.perf_counter()
