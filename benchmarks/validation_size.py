@@ -243,11 +243,13 @@ def run(options: argparse.Namespace) -> None:
         return
     with tempfile.TemporaryDirectory(prefix="groundswell-validation-") as folder:
         write_manifest(Path(folder), options.rows)
+        manifest_bytes = (Path(folder) / MANIFEST_NAME).stat().st_size
         runs = [measure(Path(folder), options.rows) for _ in range(options.turns)]
     medians = {name: median(run[name] for run in runs) for name in ("checking_s", "checking_processor_s", "peak_memory_bytes")}
     document = {
         "machine": machine(),
         "rows": options.rows,
+        "manifest_bytes": manifest_bytes,
         "faults": num_faults(options.rows),
         "num_failed_rows": runs[0]["num_failed_rows"],
         **medians,
