@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 TEAM ?= .groundswell-team
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run test lint types unit fuzz shipped-codec lock images base-image image-locks team-images team-secrets team-up team-down clean
+.PHONY: help run test lint types unit fuzz shipped-codec lock images base-image image-locks team-images team-secrets team-up team-down kubernetes clean
 
 help:  ## Shows this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -80,6 +80,9 @@ team-up:  ## Starts a team's server with podman: PostgreSQL, an object store, ML
 
 team-down:  ## Stops it; its volumes stay.
 	@podman kube down infra/team/team.yaml
+
+kubernetes: $(STAMP)  ## Renders what is deployed on Kubernetes, and validates each resource. OVERLAYS="DIR ...": your own.
+	@$(BIN)/python -m tests.infra.kubernetes.check $(OVERLAYS)
 
 clean:  ## Removes what was built; keeps the home (.groundswell) and the environment.
 	@rm -rf build .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.*
