@@ -46,7 +46,7 @@ def test_the_command_line_takes_what_it_is_called_with(overlay: str) -> None:
                 {key for key, given in context.params.items() if given},
             )
     assert called == {
-        "groundswell-checkpoint/checkpoint": ("audit checkpoint", {"output"}),
+        "groundswell-checkpoint/checkpoint": ("audit checkpoint", set()),
         "groundswell-console/console": ("console", {"host", "port"}),
         "groundswell-expiry/expiry": ("notify", set()),
         "groundswell-verification/verification": ("audit verify", set()),
