@@ -1,69 +1,36 @@
 """What steps get on a cluster: resources, nodes, the volume with the home, secrets by name, images by digest; of one file."""
 
-import re
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Final, Literal
+from pathlib import Path
+from typing import Any, Final
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from infra.cluster_values import (
+    Accelerator,
+    ClusterValues,
+    Cpu,
+    Duration,
+    EnvironmentName,
+    ImageByDigest,
+    Memory,
+    MountPath,
+    Name,
+    SubPath,
+    Toleration,
+    require_no_secret,
+)
 from infra.errors import BadSettingError
 from pipelines.graph import PIPELINES
 
 _MAX_FILE_BYTES = 1 << 20
 _HINT: Final = "docs/KUBEFLOW.md has an example"
-_SECRET_WORD = re.compile(r"PASSWORD|SECRET|TOKEN|ACCESS_KEY(?!_ID)", re.ASCII)
-_DURATION = re.compile(r"(?P<number>[0-9]{1,6})(?P<unit>[smhd])", re.ASCII)
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 STEPS: Final = frozenset(step for steps in PIPELINES.values() for step in steps) | {"record_end"}
 
 
-def _below_root(path: str) -> str:
-    parts = PurePosixPath(path).parts
-    if not path.startswith("/") or len(parts) < 2 or ".." in parts:
-        raise ValueError("it has to be an absolute path that is not /")
-    return path
-
-
-def _inside(path: str) -> str:
-    if path.startswith("/") or ".." in PurePosixPath(path).parts:
-        raise ValueError("it has to be a path inside the volume")
-    return path
-
-
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
-EnvironmentName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,127}$")]
-Cpu = Annotated[str, Field(pattern=r"^([0-9]{1,4}(\.[0-9]{1,3})?|[0-9]{1,7}m)$")]
-Memory = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,14}(Ei?|Pi?|Ti?|Gi?|Mi?|Ki?)?$")]
-Duration = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}[smhd]$")]
-MountPath = Annotated[str, AfterValidator(_below_root)]
-SubPath = Annotated[str, AfterValidator(_inside)]
-ImageByDigest = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9./_:-]{0,400}@sha256:[0-9a-f]{64}$")]
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True)
-
-
-class Accelerator(_Frozen):
-    """A kind of accelerator, as Kubernetes calls the resource, and how many."""
-
-    type: str = Field(pattern=r"^[a-z0-9.-]{1,253}/[A-Za-z0-9._-]{1,63}$")
-    count: int = Field(default=1, ge=1, le=64)
-
-
-class Toleration(_Frozen):
-    """A taint of nodes that a step may run on nevertheless."""
-
-    key: str | None = None
-    operator: Literal["Equal", "Exists"] = "Exists"
-    value: str | None = None
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-
-
-class Retries(_Frozen):
+class Retries(ClusterValues):
     """How often a step that failed is tried again, and how long is waited before.
 
     Attributes:
@@ -79,7 +46,7 @@ class Retries(_Frozen):
     at_most: Duration = "10m"
 
 
-class StepResources(_Frozen):
+class StepResources(ClusterValues):
     """What one step gets; what is not given here is what all steps get."""
 
     cpu: Cpu | None = None
@@ -95,7 +62,7 @@ class StepResources(_Frozen):
         return StepResources(**{name: getattr(self, name) or getattr(other, name) for name in StepResources.model_fields})
 
 
-class Home(_Frozen):
+class Home(ClusterValues):
     """The volume with the home.
 
     Attributes:
@@ -109,7 +76,7 @@ class Home(_Frozen):
     sub_path: SubPath = ""
 
 
-class SecretReference(_Frozen):
+class SecretReference(ClusterValues):
     """Keys of a Secret of the cluster as environment variables; their values are in no file of ours.
 
     Attributes:
@@ -121,7 +88,7 @@ class SecretReference(_Frozen):
     environment: Mapping[EnvironmentName, str] = Field(min_length=1)
 
 
-class Cluster(_Frozen):
+class Cluster(ClusterValues):
     """All of it.
 
     Attributes:
@@ -149,22 +116,12 @@ class Cluster(_Frozen):
         for where, names in (("images", self.images), ("steps", self.steps)):
             if unknown := sorted({*names} - STEPS):
                 raise ValueError(f"{where}: there is no step {unknown[0]!r}")
-        for name in self.environment:
-            if _SECRET_WORD.search(name):
-                raise ValueError(f"environment: {name} is a secret: name a Secret of the cluster under `secrets`")
+        require_no_secret(self.environment)
         return self
 
     def resources(self, step: str) -> StepResources:
         """Returns what a step gets."""
         return self.steps.get(step, StepResources()).over(self.defaults).over(StepResources(retries=Retries(), timeout="1d"))
-
-
-def seconds(duration: str) -> int:
-    """Returns the seconds of a text such as ``10m``."""
-    match = _DURATION.fullmatch(duration)
-    if match is None:
-        raise ValueError(duration)
-    return int(match["number"]) * _UNITS[match["unit"]]
 
 
 def read_cluster(path: Path) -> Cluster:

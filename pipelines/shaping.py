@@ -6,7 +6,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.cluster import Cluster, seconds
+from infra.cluster_values import seconds
+from pipelines.cluster import Cluster
 
 ENDING = "record_end"
 
