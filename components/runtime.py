@@ -5,16 +5,14 @@ observers. Nothing heavy is imported before it is known that there is work to do
 """
 
 import errno
-import signal
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any
 
+from components.cluster_training import is_clusters, train_on_cluster
 from components.fingerprint import fingerprint
 from components.observers import MetricsObserver, ProgressObserver, TrackingObserver
 from components.ports import Ports, RequestMaker, StepReport, Watermarker
@@ -26,6 +24,7 @@ from governance.errors import IntegrityError
 from infra.errors import BackendUnavailableError, BadSettingError
 from infra.home import Home
 from infra.locking import lock
+from infra.processes import terminate_as_interrupt
 from infra.runs import StepError, find_completed_step
 from infra.source_digest import source_digest
 from infra.withdrawal_reach import require_none_behind
@@ -34,6 +33,7 @@ from infra.withdrawals import require_nothing_withdrawn
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+StepFunction = Callable[[Any, Mapping[str, Path], Mapping[str, Path], Ports], StepReport]
 
 # The steps whose code a model package names, beside the one that trained it.
 _PACKAGED = ("validate_data", "encode_latents", "evaluate", "register_model")
@@ -216,9 +216,9 @@ def _execute(
     try:
         progress.port.update(0, 0, "loading libraries")
         tracking.start()
-        module = import_module(context.spec.module)
+        run = _function(context)
         began = time.monotonic()
-        report = _run(context, module, tracking, progress, metrics, maker)
+        report = _run(context, run, tracking, progress, metrics, maker)
         work_s = time.monotonic() - began
         tracking.ended(report)
         result = _result(context, report, work_s=work_s)
@@ -239,7 +239,7 @@ def _execute(
 
 def _run(
     context: StepContext,
-    module: ModuleType,
+    run: StepFunction,
     tracking: TrackingObserver,
     progress: ProgressObserver,
     metrics: MetricsObserver,
@@ -256,11 +256,16 @@ def _run(
         watermarker=_watermarker(context) if context.spec.name == "generate_media" else None,
         maker=maker,
     )
-    with _terminate_as_interrupt():
-        report: StepReport = module.run(
-            context.config, {name: reference.path for name, reference in context.inputs.items()}, outputs, ports
-        )
-    return report
+    with terminate_as_interrupt():
+        return run(context.config, {name: reference.path for name, reference in context.inputs.items()}, outputs, ports)
+
+
+def _function(context: StepContext) -> StepFunction:
+    """Returns what does the step's work: its own function, or machines of a cluster, for which nothing heavy is imported here."""
+    if is_clusters(context):
+        return lambda _config, _inputs, outputs, ports: train_on_cluster(context, outputs, ports)
+    found: StepFunction = import_module(context.spec.module).run
+    return found
 
 
 def _watermarker(context: StepContext) -> Watermarker:
@@ -287,21 +292,3 @@ def _references(context: StepContext, record: Mapping[str, Any]) -> dict[str, Ar
         name: ArtifactRef(kind=reference["kind"], digest=reference["digest"], path=context.work.output(name))
         for name, reference in record["outputs"].items()
     }
-
-
-@contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """Makes SIGTERM end a step as ctrl-C does: checkpointed and recorded."""
-
-    def interrupt(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature is signal's
-        raise KeyboardInterrupt
-
-    try:
-        previous = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not the main thread: whoever runs it handles signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

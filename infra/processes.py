@@ -4,7 +4,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 _POLL_S = 0.5
 
@@ -77,3 +79,21 @@ def group_is_alive(group: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+@contextmanager
+def terminate_as_interrupt() -> Iterator[None]:
+    """Makes SIGTERM end a step as ctrl-C does: checkpointed and recorded."""
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature is signal's
+        raise KeyboardInterrupt
+
+    try:
+        previous = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread: whoever runs it handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -28,6 +28,8 @@ _ENVIRONMENT = "environment"
 _IMAGES = "GROUNDSWELL_IMAGES"
 PASSPHRASE_FILE = "GROUNDSWELL_PASSPHRASE_FILE"  # noqa: S105 - a variable's name
 """The variable that names the file with the passphrase of whoever acts; the passphrase itself stands in no variable."""
+TRAIN_JOB = "GROUNDSWELL_TRAIN_JOB"
+"""The variable by which a compiled pipeline tells a training step to train on a cluster's machines."""
 _SECRETS = (
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
@@ -80,6 +82,9 @@ class Settings:
         webhook_secret_file: The file with what such messages are signed with.
         content_producer: Who makes what is generated here, as the label in each file says it.
         watermark: Whether what is generated here gets an invisible mark.
+        train_job: What TrainJobs are made with where training is a cluster's machines' work, as JSON of
+            `infra.train_jobs.plan.TrainJobPlan`; empty where the training step does it itself.
+        kubeconfig: The file that names the cluster; empty in one of its pods, or for the user's own.
     """
 
     home: Path
@@ -94,6 +99,8 @@ class Settings:
     webhook_secret_file: str = ""
     content_producer: str = "groundswell"
     watermark: bool = True
+    train_job: str = ""
+    kubeconfig: str = ""
 
     @classmethod
     def load(cls, home: Path | None = None) -> "Settings":
@@ -137,6 +144,8 @@ class Settings:
             webhook_secret_file=values["webhook_secret_file"],
             content_producer=_producer(values["content_producer"]),
             watermark=_switch("watermark", values["watermark"]),
+            train_job=os.environ.get(TRAIN_JOB, ""),
+            kubeconfig=os.environ.get("KUBECONFIG", ""),
         )
 
     def export(self) -> None:

@@ -69,6 +69,8 @@ def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path],
             labels=(*base.conditioning.labels, *added),
         ),
     )
+    if not result.is_main:
+        return StepReport()  # the first process writes
     training = replace(training, precision=result.precision)  # what it was, where `auto` was asked for
     record = _base_record(inputs["base"], named)
     of_base = {name: record[name] for name in ("name", "version", "root_digest", "weights_digest")}

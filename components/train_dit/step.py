@@ -57,6 +57,8 @@ def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path],
         on_step=TrainingObserver(ports, "training the transformer").on_step,
         matmul_peak=measured_matmul_peak,
     )
+    if not result.is_main:
+        return StepReport()  # the first process writes
     training = replace(training, precision=result.precision)  # what it was, where `auto` was asked for
     write_model_config(build_model_config(config, training, architecture, latents.config), folder)
     save_weights(result.weights, folder)

@@ -42,6 +42,7 @@ class Distributed:
         rank: Its number, from 0.
         world_size: How many there are.
         strategy: Whether every process holds the whole model (`ddp`) or a slice of it (`fsdp`).
+        local_rank: Its number on its machine, by which processes take GPUs in turn; `rank` where all are on one.
 
     Raises:
         BadModelError: The numbers make no sense.
@@ -50,6 +51,7 @@ class Distributed:
     rank: int = 0
     world_size: int = 1
     strategy: StrategyName = "ddp"
+    local_rank: int | None = None
 
     def __post_init__(self) -> None:
         """Refuses places that do not exist."""
@@ -57,6 +59,11 @@ class Distributed:
             raise BadModelError(f"process {self.rank} of {self.world_size} does not exist", hint="ranks count from 0")
         if self.strategy not in {"ddp", "fsdp"}:
             raise BadModelError(f"no way to distribute is called {self.strategy!r}", hint="choose ddp or fsdp")
+
+    @property
+    def place(self) -> int:
+        """This process's number on its machine."""
+        return self.rank if self.local_rank is None else self.local_rank
 
     @property
     def is_main(self) -> bool:
@@ -148,9 +155,24 @@ def joined_processes(
     try:
         with warnings.catch_warnings():  # of outputs that are views: they are not changed in place here
             warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
-            yield Distributed(rank=dist.get_rank(), world_size=dist.get_world_size(), strategy=strategy)
+            yield _place(strategy)
     finally:
         dist.destroy_process_group()
+
+
+def met_processes(strategy: StrategyName) -> Distributed | None:
+    """Returns this process's place among those that it has met, in a block of `joined_processes`; None where it is alone.
+
+    Args:
+        strategy: How the model is divided.
+    """
+    return _place(strategy) if dist.is_initialized() else None
+
+
+def _place(strategy: StrategyName) -> Distributed:
+    rank = dist.get_rank()
+    local_rank = dist.get_node_local_rank(fallback_rank=rank)  # torchrun tells
+    return Distributed(rank=rank, world_size=dist.get_world_size(), strategy=strategy, local_rank=local_rank)
 
 
 @contextmanager

@@ -69,6 +69,7 @@ class TrainingResult:
         num_parameters: Number of trained numbers.
         resumed_from: Steps that a checkpoint had already done; 0 for a run from the beginning.
         precision: Precision of the matmuls.
+        is_main: Whether it is this process, of those that trained together, that writes what is left.
     """
 
     weights: dict[str, Tensor]
@@ -76,6 +77,7 @@ class TrainingResult:
     num_parameters: int
     resumed_from: int
     precision: ResolvedPrecision
+    is_main: bool = True
 
 
 def train(
@@ -116,7 +118,7 @@ def train(
         TrainingDivergedError: A loss or gradient is not finite; the step's inputs lie in ``scratch``.
         WorkerLostError: Another process is gone.
     """
-    where = select_device(device, index=distributed.rank)
+    where = select_device(device, index=distributed.place)
     with (
         lost_workers_named(distributed),
         CheckpointWriter(scratch / CHECKPOINT_NAME) as writer,
@@ -151,6 +153,7 @@ def train(
             num_parameters=run.state.num_parameters,
             resumed_from=resumed_from,
             precision=run.precision,
+            is_main=distributed.is_main,
         )
 
 

@@ -16,7 +16,7 @@ from model_core.device import DeviceName, select_device
 from model_core.errors import BadModelError, ModelCoreError
 from model_core.training.adaptation import Adaptation
 from model_core.training.config import TrainingConfig
-from model_core.training.distributed import Distributed, StrategyName, WorkerLostError, joined_processes
+from model_core.training.distributed import Distributed, StrategyName, WorkerLostError, joined_processes, met_processes
 from model_core.training.loop import StepProgress, TrainingResult, train
 from model_core.training.throughput import MatmulPeak
 from model_core.transformer.config import TransformerConfig
@@ -40,7 +40,8 @@ def train_in_processes(
 ) -> TrainingResult:
     """Trains as `model_core.training.loop.train` does, in so many processes, to the same weights but for rounding.
 
-    Every process takes a GPU of its own, or its share of the threads that this one has on the CPU.
+    Every process takes a GPU of its own, or its share of the threads that this one has on the CPU. Where this process is one of
+    several that have met, since a launcher such as torchrun has started them, it trains among these and starts none.
 
     Args:
         config: Hyperparameters.
@@ -59,8 +60,9 @@ def train_in_processes(
         ModelCoreError: What `train` raises, here or in another process, which is named then.
     """
     here = _Share(config, architecture, latents, scratch, device, strategy, num_processes, matmul_peak, adaptation)
-    if num_processes == 1:
-        return here.train(on_step, Distributed())
+    met = met_processes(strategy)
+    if met is not None or num_processes == 1:
+        return here.train(on_step, met or Distributed())
     here.check()
     with TemporaryDirectory(dir=scratch, prefix="meeting-") as meeting, _workers(here, Path(meeting) / "file") as workers:
         try:
