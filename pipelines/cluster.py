@@ -7,6 +7,7 @@ from typing import Any, Final
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from components.cluster_training import TRAINERS
 from infra.cluster_values import (
     Accelerator,
     ClusterValues,
@@ -20,11 +21,14 @@ from infra.cluster_values import (
     SubPath,
     Toleration,
     require_no_secret,
+    seconds,
 )
 from infra.errors import BadSettingError
+from infra.train_jobs.plan import TrainJobPlan, TrainJobSettings
 from pipelines.graph import PIPELINES
 
 _MAX_FILE_BYTES = 1 << 20
+_TIMEOUT: Final = "1d"
 _HINT: Final = "docs/KUBEFLOW.md has an example"
 
 STEPS: Final = frozenset(step for steps in PIPELINES.values() for step in steps) | {"record_end"}
@@ -100,6 +104,7 @@ class Cluster(ClusterValues):
         parallelism: Parts of a table that are made at a time.
         defaults: What every step gets.
         steps: What single steps get.
+        train_job: The machines that train a transformer in place of the step's own pod, which then only watches.
     """
 
     home: Home
@@ -108,8 +113,16 @@ class Cluster(ClusterValues):
     environment: Mapping[EnvironmentName, str] = Field(default_factory=dict)
     pull_secrets: tuple[Name, ...] = ()
     parallelism: int = Field(default=4, ge=1, le=1000)
-    defaults: StepResources = StepResources(retries=Retries(), timeout="1d")
+    defaults: StepResources = StepResources(retries=Retries(), timeout=_TIMEOUT)
     steps: Mapping[str, StepResources] = Field(default_factory=dict)
+    train_job: TrainJobSettings | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_volume(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("train_job") and not values.get("home"):
+            raise ValueError("train_job: its machines share the volume with the home, and none is named: write `home`")
+        return values
 
     @model_validator(mode="after")
     def _check(self) -> "Cluster":
@@ -117,11 +130,36 @@ class Cluster(ClusterValues):
             if unknown := sorted({*names} - STEPS):
                 raise ValueError(f"{where}: there is no step {unknown[0]!r}")
         require_no_secret(self.environment)
+        for step in sorted(TRAINERS) if self.train_job else ():
+            if self.resources(step).accelerator is not None:
+                raise ValueError(f"steps.{step}.accelerator: the step only watches where there is a `train_job`: write it there")
         return self
 
     def resources(self, step: str) -> StepResources:
         """Returns what a step gets."""
-        return self.steps.get(step, StepResources()).over(self.defaults).over(StepResources(retries=Retries(), timeout="1d"))
+        return self.steps.get(step, StepResources()).over(self.defaults).over(StepResources(retries=Retries(), timeout=_TIMEOUT))
+
+    def train_plan(self, step: str) -> TrainJobPlan | None:
+        """Returns what a step's TrainJobs are made with, or None for a step that does its work in its own pod.
+
+        Raises:
+            BadSettingError: The step's image is not named, so that its machines would not have its code.
+        """
+        if self.train_job is None or step not in TRAINERS:
+            return None
+        if step not in self.images:
+            raise BadSettingError(
+                f"train_job: the image of {step} is not named, which its machines run", hint=f"name it by digest: images.{step}"
+            )
+        return TrainJobPlan(
+            job=self.train_job,
+            image=self.images[step],
+            claim=self.home.claim,
+            mount=self.home.mount,
+            sub_path=self.home.sub_path,
+            pull_secrets=self.pull_secrets,
+            deadline_s=seconds(self.resources(step).timeout or _TIMEOUT),
+        )
 
 
 def read_cluster(path: Path) -> Cluster:

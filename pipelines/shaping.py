@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra.cluster_values import seconds
+from infra.settings import TRAIN_JOB
 from pipelines.cluster import Cluster
 
 ENDING = "record_end"
@@ -117,6 +118,8 @@ def _set_surroundings(task: Any, cluster: Cluster, step: str) -> None:
             kubernetes.use_secret_as_env(task, secret_name=one.secret, secret_key_to_env={key: variable})
     for name, value in sorted(cluster.environment.items()):
         task.set_env_variable(name, value)
+    if plan := cluster.train_plan(step):
+        task.set_env_variable(TRAIN_JOB, plan.model_dump_json(exclude_defaults=True))
     if cluster.pull_secrets:
         kubernetes.set_image_pull_secrets(task, list(cluster.pull_secrets))
     if step in cluster.images:

@@ -11,6 +11,7 @@ import yaml
 from governance.errors import IntegrityError
 from groundswell.cli.main import main
 from infra.errors import BadSettingError
+from infra.train_jobs.plan import read_plan
 from pipelines.cluster import Cluster, read_cluster
 from pipelines.compiling import compile_pipeline, read_compiled
 from pipelines.graph import PIPELINES
@@ -19,11 +20,24 @@ ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
 
 
+def shown() -> list[str]:
+    """What the guide shows: a cluster's file, what is added to it for TrainJobs, and the Role for these."""
+    return re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "KUBEFLOW.md").read_text(), re.DOTALL)
+
+
 @pytest.fixture(scope="module")
 def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "KUBEFLOW.md").read_text(), re.DOTALL)
     path = tmp_path_factory.mktemp("cluster") / "cluster.yaml"
-    path.write_text(text)
+    path.write_text(shown()[0])
+    return path
+
+
+@pytest.fixture(scope="module")
+def with_train_job(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The guide's file, with what it adds for TrainJobs in place of the step's own accelerator."""
+    values, added = map(yaml.safe_load, shown()[:2])
+    path = tmp_path_factory.mktemp("cluster") / "cluster.yaml"
+    path.write_text(yaml.safe_dump({**values, **added, "steps": {**values["steps"], **added["steps"]}}))
     return path
 
 
@@ -41,6 +55,61 @@ def test_what_the_guide_shows_compiles_to_what_was_looked_at(pipeline: str, exam
     if os.environ.get("GROUNDSWELL_UPDATE_GOLDEN"):
         golden.write_text(found)
     assert found == golden.read_text()
+
+
+def test_with_a_train_job_the_training_step_is_told_to_launch_it_and_asks_for_no_accelerator(
+    with_train_job: Path, tmp_path: Path
+) -> None:
+    compile_pipeline("training", tmp_path / "pipeline.yaml", cluster=read_cluster(with_train_job))
+    found, golden = (tmp_path / "pipeline.yaml").read_text(), GOLDEN / "training-train-job.yaml"
+    if os.environ.get("GROUNDSWELL_UPDATE_GOLDEN"):
+        golden.write_text(found)
+    assert found == golden.read_text()
+    spec, _ = yaml.safe_load_all(found)
+    executors = {name: one["container"] for name, one in spec["deploymentSpec"]["executors"].items() if "container" in one}
+    told = {name: {each["name"]: each["value"] for each in one.get("env", ())} for name, one in executors.items()}
+    assert [name for name, variables in told.items() if "GROUNDSWELL_TRAIN_JOB" in variables] == ["exec-train-dit"]
+    assert "accelerator" not in executors["exec-train-dit"]["resources"]
+    plan = read_plan(told["exec-train-dit"]["GROUNDSWELL_TRAIN_JOB"])
+    assert (plan.job.num_nodes, plan.job.num_processes, plan.claim, plan.deadline_s) == (4, 32, "groundswell-home", 3 * 86_400)
+    assert plan.image == executors["exec-train-dit"]["image"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"home": None}, "train_job: its machines share the volume with the home, and none is named"),
+        ({"steps": {"train_dit": {"accelerator": {"type": "nvidia.com/gpu"}}}}, "the step only watches"),
+        ({"train_job": {"num_nodes": 0}}, "train_job.num_nodes: Input should be greater than or equal to 1"),
+        ({"train_job": {"num_nodes": 2, "podSpecOverrides": []}}, "train_job.podSpecOverrides: Extra inputs"),
+        ({"train_job": {"num_nodes": 2, "environment": {"PET_NNODES": "3"}}}, "PET_NNODES is what the training runtime tells"),
+        ({"train_job": {"num_nodes": 2, "environment": {"HF_TOKEN": "hunter2"}}}, "HF_TOKEN is a secret"),
+        (
+            {"train_job": {"num_nodes": 2, "processes_per_node": 8, "accelerator": {"type": "nvidia.com/gpu", "count": 4}}},
+            "8 processes_per_node share 4 accelerators",
+        ),
+        ({"images": {}}, "the image of train_dit is not named"),
+    ],
+)
+def test_a_train_job_that_cannot_be_is_refused_when_it_is_compiled(
+    change: dict[str, Any], words: str, with_train_job: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = tmp_path / "cluster.yaml", tmp_path / "pipeline.yaml"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(with_train_job.read_text()), **change}))
+    assert main(["compile", "training", "--cluster", str(path), "-o", str(out)]) == 3
+    told = capsys.readouterr().err
+    assert words in told
+    assert "hunter2" not in told
+    assert [line.partition(":")[0] for line in told.splitlines()] == ["error", "hint"]
+    assert [*tmp_path.iterdir()] == [path]
+
+
+def test_the_guides_role_is_what_the_client_asks_for() -> None:
+    role = yaml.safe_load(shown()[2])
+    (trainer, core) = role["rules"]
+    assert (trainer["apiGroups"], trainer["resources"]) == (["trainer.kubeflow.org"], ["trainjobs"])
+    assert {*trainer["verbs"]} == {"create", "get", "list", "delete"}
+    assert ({*core["resources"]}, {*core["verbs"]}) == ({"pods", "events"}, {"get", "list"})
 
 
 def test_a_step_gets_its_resources_its_nodes_and_further_attempts(example: Path, tmp_path: Path) -> None:
