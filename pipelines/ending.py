@@ -11,6 +11,7 @@ from infra.home import Home
 from infra.run_records import end_run
 from infra.runs import StepError, get_run, get_steps
 from infra.settings import Settings
+from infra.train_jobs.leftovers import end_train_jobs
 from infra.witnesses import sign_and_publish
 from pipelines.graph import in_order
 
@@ -19,7 +20,7 @@ _MAX_MESSAGE: Final = 300
 
 
 def record_run_end(home: str, run_id: str, *, state: str, message: str) -> str:
-    """Records the end of a run, and signs the ledger's head; a run that has ended stays as it ended.
+    """Records the end of a run, and signs the ledger's head; a run that has ended stays as it ended. TrainJobs of its are ended.
 
     Args:
         home: The home's folder.
@@ -48,6 +49,7 @@ def record_run_end(home: str, run_id: str, *, state: str, message: str) -> str:
         sign_and_publish(opened)
         return status
     finally:
+        end_train_jobs(opened.settings, run_id)
         opened.database.close()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from infra.cluster_values import seconds
 from infra.settings import TRAIN_JOB
+from infra.train_jobs.leftovers import ENDS_TRAIN_JOBS
 from pipelines.cluster import Cluster
 
 ENDING = "record_end"
@@ -120,6 +121,8 @@ def _set_surroundings(task: Any, cluster: Cluster, step: str) -> None:
         task.set_env_variable(name, value)
     if plan := cluster.train_plan(step):
         task.set_env_variable(TRAIN_JOB, plan.model_dump_json(exclude_defaults=True))
+    elif step == ENDING and cluster.train_job is not None:
+        task.set_env_variable(TRAIN_JOB, ENDS_TRAIN_JOBS)
     if cluster.pull_secrets:
         kubernetes.set_image_pull_secrets(task, list(cluster.pull_secrets))
     if step in cluster.images:

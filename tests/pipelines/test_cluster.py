@@ -68,7 +68,7 @@ def test_with_a_train_job_the_training_step_is_told_to_launch_it_and_asks_for_no
     spec, _ = yaml.safe_load_all(found)
     executors = {name: one["container"] for name, one in spec["deploymentSpec"]["executors"].items() if "container" in one}
     told = {name: {each["name"]: each["value"] for each in one.get("env", ())} for name, one in executors.items()}
-    assert [name for name, variables in told.items() if "GROUNDSWELL_TRAIN_JOB" in variables] == ["exec-train-dit"]
+    assert {name for name, one in told.items() if "GROUNDSWELL_TRAIN_JOB" in one} == {"exec-train-dit", "exec-record-end"}
     assert "accelerator" not in executors["exec-train-dit"]["resources"]
     plan = read_plan(told["exec-train-dit"]["GROUNDSWELL_TRAIN_JOB"])
     assert (plan.job.num_nodes, plan.job.num_processes, plan.claim, plan.deadline_s) == (4, 32, "groundswell-home", 3 * 86_400)

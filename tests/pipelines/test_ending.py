@@ -4,6 +4,7 @@ import subprocess
 import sys
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import insert
@@ -14,7 +15,9 @@ from infra.ledger import iter_entries
 from infra.run_records import begin_run
 from infra.runs import RunRow, StepError, get_run
 from infra.tables import steps
+from infra.train_jobs.leftovers import ENDS_TRAIN_JOBS
 from pipelines.ending import record_run_end
+from tests.kubernetes_server import FAILED, RUNNING, TRAIN_JOBS, kubernetes_cluster
 from tests.pipelines.calling import ROOT, environment
 
 HERE = """
@@ -103,3 +106,35 @@ def test_kubeflow_calls_the_handler_when_a_step_has_failed(home: Home, tmp_path:
     row = ended(home, run_id)
     assert (row.status, row.error is not None and row.error.exit_code) == ("failed", 3), row
     assert endings(home, run_id) == ["step.started", "step.failed", "run.failed"]
+
+
+def test_train_jobs_that_a_killed_step_has_left_are_ended_with_the_run(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id, other = begin(home), str(uuid.uuid4())
+    with kubernetes_cluster() as cluster:
+        monkeypatch.setenv("GROUNDSWELL_TRAIN_JOB", ENDS_TRAIN_JOBS)
+        monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig(tmp_path)))
+        cluster.futures = [[RUNNING], [FAILED], [RUNNING]]
+        for name, of in (("going", run_id), ("failed", run_id), ("others", other)):
+            cluster.answer("POST", TRAIN_JOBS, {}, a_train_job(name, of))
+        assert record_run_end(str(home.path), run_id, state="FAILED", message="killed") == "failed"
+        assert cluster.deleted == ["going"]
+        assert record_run_end(str(home.path), run_id, state="FAILED", message="killed") == "failed"
+        assert cluster.deleted == ["going", "going"], "also where the run's end was recorded before"
+
+
+def test_a_cluster_that_does_not_answer_keeps_no_run_from_ending(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id = begin(home)
+    with kubernetes_cluster() as cluster:
+        monkeypatch.setenv("GROUNDSWELL_TRAIN_JOB", ENDS_TRAIN_JOBS)
+        monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig(tmp_path)))
+    assert record_run_end(str(home.path), run_id, state="SUCCEEDED", message="") == "completed"
+    assert f"TrainJobs of run {run_id} may be left: the cluster's API at" in capsys.readouterr().err
+
+
+def a_train_job(name: str, run_id: str) -> dict[str, Any]:
+    labels = {"groundswell.io/run": run_id}
+    return {"metadata": {"name": name, "labels": labels}, "spec": {"runtimeRef": {"name": "torch-distributed"}}}
