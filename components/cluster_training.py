@@ -14,12 +14,10 @@ from components.step_context import StepContext
 from components.store import artifact_digest
 from components.training_task import TaskFolder, TrainingDone, TrainingTask, error_of
 from governance.errors import IntegrityError
-from infra.errors import InfraError
-from infra.progress import read_progress
 from infra.train_jobs.api import TrainJobApi, connect
 from infra.train_jobs.manifest import TrainJobWork, in_home
 from infra.train_jobs.plan import TrainJobPlan, read_plan
-from infra.train_jobs.watch import TrainJobRunner
+from infra.train_jobs.watch import LastWords, TrainJobRunner
 from model_core.errors import BadModelError
 
 TRAINERS: Final = frozenset({"train_dit", "finetune_dit"})
@@ -116,22 +114,18 @@ class _Shared:
             self._ports.tracking.log_metrics(told.figures, step=told.step)
             for figure, value in told.figures.items():
                 self._ports.metrics.gauge(f"training_{figure}", value)
-        try:
-            progress = read_progress(folder.progress)
-        except (OSError, ValueError, TypeError):
-            return  # being written
-        if progress is not None:
-            self._ports.progress.update(progress.completed, progress.total, progress.description, **progress.fields)
+        if (told_of := folder.read_progress()) is not None:
+            self._ports.progress.update(told_of.completed, told_of.total, told_of.description, **told_of.fields)
 
     def has_result(self, name: str) -> bool:
         """Whether the machines have written all."""
         folder = self._folder(name)
         return folder.is_finished and all(folder.output(output).is_dir() for output in self._context.spec.outputs)
 
-    def last_words(self, name: str) -> InfraError | None:
-        """Returns the error of a machine that another attempt would only repeat."""
+    def last_words(self, name: str) -> LastWords | None:
+        """Returns why the machines ended, where they have told."""
         words = self._folder(name).words()
-        return error_of(words) if words is not None and words.is_final else None
+        return LastWords(error=error_of(words), is_final=words.is_final) if words is not None else None
 
     def take_over(self, name: str, outputs: Mapping[str, Path]) -> TrainingDone:
         """Checks what the machines made, and puts it where the step's outputs are; what does not hold is made again."""

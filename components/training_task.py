@@ -101,6 +101,15 @@ class Figures(_Told):
     figures: dict[str, float]
 
 
+class TrainingProgress(BaseModel):
+    """How far the machines have come, of what `infra.progress.ProgressFile` writes."""
+
+    completed: int = Field(ge=0)
+    total: int = Field(ge=0)
+    description: str = Field(max_length=200)
+    fields: dict[Literal["loss", "steps_per_s", "seconds_left"], float]
+
+
 class TaskFolder:
     """The folder of one attempt.
 
@@ -170,6 +179,14 @@ class TaskFolder:
         """Returns why the processes ended, as the one says that can say it best."""
         found = [self._read(path, TrainingWords) for path in sorted(self.path.glob("words-*.json"))]
         return min(found, key=lambda one: not one.is_final, default=None)
+
+    def read_progress(self) -> TrainingProgress | None:
+        """Returns how far the machines have come, where they have told."""
+        try:
+            with self.progress.open("rb") as file:
+                return TrainingProgress.model_validate_json(file.read(_MAX_LINE))
+        except (OSError, ValidationError):
+            return None
 
     def figures_after(self, offset: int) -> Iterator[tuple[Figures, int]]:
         """Yields figures that were told after a place in their file, each with the place that follows; a half line waits."""

@@ -14,7 +14,7 @@ def why_waiting(api: TrainJobApi, name: str) -> str:
     """Returns what a TrainJob's pods wait for, in a line; "" where nothing says so."""
     reasons = [f"pod {_name(pod)}: {reason}" for pod in api.pods(name) for reason in _waits(pod)]
     if not reasons:
-        events = (one for one in api.warnings() if _name_of(one).startswith(name))
+        events = (one for one in api.warnings() if f"{_name_of(one)}-".startswith(f"{name}-"))
         reasons = [_said(one) for one in events]
     return _line(reasons)
 

@@ -38,8 +38,16 @@ class Shared(Protocol):
     def has_result(self, name: str) -> bool:
         """Whether its machines have left what they were to make."""
 
-    def last_words(self, name: str) -> InfraError | None:
-        """Returns the error that its machines have told, for which no other attempt helps."""
+    def last_words(self, name: str) -> "LastWords | None":
+        """Returns why its machines ended, where they have told."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LastWords:
+    """Why machines ended by what they say themselves, and whether another attempt would only repeat it."""
+
+    error: InfraError
+    is_final: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,9 +172,9 @@ class TrainJobRunner:
     def _require_another(self, ended: TrainJobStatus, attempt: int, shared: Shared) -> None:
         """Raises why no other attempt is made; says why one is."""
         words = shared.last_words(ended.name)
-        if words is not None:
-            raise words
-        lost = why_lost(self._api, ended.name)
+        if words is not None and words.is_final:
+            raise words.error
+        lost = why_lost(self._api, ended.name) or (words.error.diagnosis if words else "")
         told = f"the TrainJob {ended.name} failed: {ended.failure}{f' ({lost})' if lost else ''}"
         if not ended.may_be_begun_again:
             raise BackendUnavailableError(told, hint="look at `train_job` and the step's timeout, then run it again")

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ import torch
 from safetensors.torch import load_file
 
 from components import training_worker
+from components.finetune_dit.config import Base
+from components.finetune_dit.step import run as finetune
 from components.runtime import RunContext, run_step
 from components.train_dit.config import Config
 from components.train_dit.step import run
@@ -25,6 +28,7 @@ from components.training_task import Figures, TaskFolder, TrainingTask, Training
 from components.training_worker import main
 from governance.digest import tree_digest
 from governance.errors import IntegrityError
+from governance.package_layout import package_root_digest
 from infra.errors import InfraError
 from infra.home import Home
 from infra.identities import first_identity
@@ -34,6 +38,8 @@ from infra.runs import get_steps
 from infra.train_jobs import watch
 from model_core.sampling.generate import load_transformer
 from model_core.training.checkpoint import CHECKPOINT_NAME
+from tests.components.test_finetune_dit import CONFIG as FINETUNING
+from tests.components.test_finetune_dit import own_latents, write_base
 from tests.components.test_train_dit import FakeWorld
 from tests.kubernetes_server import COMPLETE, FAILED, RUNNING, Cluster, kubernetes_cluster
 from tests.model_core.toy_latents import write_latents
@@ -58,52 +64,55 @@ ROUNDING = 5e-5
 
 
 class Machines:
-    """Runs a TrainJob's command as its machine would, with what Kubeflow Trainer tells torchrun, and nothing of this home."""
+    """Runs a TrainJob's command as its machines would: told what Kubeflow Trainer tells torchrun, and nothing of this home."""
 
     def __init__(self, cluster: Cluster, logs: Path) -> None:
-        self._cluster, self._logs = cluster, logs
-        self.agents: dict[str, subprocess.Popen[bytes]] = {}
+        self._logs = logs
+        self.agents: dict[str, list[subprocess.Popen[bytes]]] = {}
         cluster.on_made, cluster.status, cluster.on_deleted = self.start, self.status, self.stop
         self.lose_one_of: Home | None = None
 
     def start(self, job: dict[str, Any]) -> None:
-        trainer, name = job["spec"]["trainer"], job["metadata"]["name"]
+        trainer, name, port = job["spec"]["trainer"], job["metadata"]["name"], free_port()
+        self.agents[name] = [self._machine(trainer, f"{name}-node-0-{rank}", rank, port) for rank in range(trainer["numNodes"])]
+        if self.lose_one_of is not None:
+            threading.Thread(target=self._lose, args=(self.agents[name][1], self.lose_one_of.work), daemon=True).start()
+            self.lose_one_of = None
+
+    def _machine(self, trainer: dict[str, Any], name: str, rank: int, port: str) -> subprocess.Popen[bytes]:
         told = {
             "PET_NNODES": str(trainer["numNodes"]),
             "PET_NPROC_PER_NODE": str(trainer["numProcPerNode"]),
-            "PET_NODE_RANK": "0",
+            "PET_NODE_RANK": str(rank),
             "PET_MASTER_ADDR": "127.0.0.1",
-            "PET_MASTER_PORT": free_port(),
+            "PET_MASTER_PORT": port,
         }
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         environment = {"PATH": path, "PYTHONPATH": str(ROOT), "HOME": str(self._logs), "OMP_NUM_THREADS": "1", **told}
         with (self._logs / f"{name}.log").open("wb") as log:
-            agent = subprocess.Popen(trainer["command"], env=environment, cwd=self._logs, stdout=log, stderr=log)
-        self.agents[name] = agent
-        if self.lose_one_of is not None:
-            threading.Thread(target=self._lose_one, args=(agent, self.lose_one_of.work), daemon=True).start()
-            self.lose_one_of = None
+            return subprocess.Popen(
+                trainer["command"], env=environment, cwd=self._logs, stdout=log, stderr=log, start_new_session=True
+            )
 
     def status(self, name: str) -> dict[str, Any]:
-        code = self.agents[name].poll()
-        return RUNNING if code is None else FAILED if code else COMPLETE
+        codes = [agent.poll() for agent in self.agents[name]]
+        return FAILED if any(codes) else RUNNING if None in codes else COMPLETE
 
     def stop(self, name: str) -> None:
-        self.agents[name].terminate()
-        self.agents[name].wait(60)
+        for agent in self.agents[name]:
+            agent.terminate()
+        for agent in self.agents[name]:
+            agent.wait(60)
 
     @staticmethod
-    def _lose_one(agent: subprocess.Popen[bytes], work: Path) -> None:
-        """Kills the second process once there is a checkpoint."""
+    def _lose(agent: subprocess.Popen[bytes], work: Path) -> None:
+        """Loses a machine once there is a checkpoint: torchrun and what it has started are gone without a word."""
         while not list(work.glob(f"*/scratch/{CHECKPOINT_NAME}")) and agent.poll() is None:
             time.sleep(0.002)
         for process in Path("/proc").glob("[0-9]*"):
-            try:
-                parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
-                if parent == agent.pid and b"\0RANK=1\0" in (process / "environ").read_bytes():
+            with suppress(OSError, ValueError):
+                if int((process / "stat").read_text().rpartition(")")[2].split()[3]) == agent.pid:  # its session
                     os.kill(int(process.name), signal.SIGKILL)
-            except (OSError, ValueError):
-                continue
 
 
 @pytest.fixture(autouse=True)
@@ -125,7 +134,7 @@ def training_home(home: Home, cluster: Cluster, tmp_path: Path, monkeypatch: pyt
     """A home whose training is the cluster's work."""
     monkeypatch.setattr(watch, "_POLL_S", 0.1)
     plan = {
-        "job": {"num_nodes": 1, "processes_per_node": 2, "attempts": 3},
+        "job": {"num_nodes": 2, "attempts": 3},
         "image": f"registry.example/train-dit@sha256:{'1' * 64}",
         "claim": "groundswell-home",
         "mount": str(home.path),
@@ -158,9 +167,9 @@ def _record(home: Home) -> dict[str, Any]:
     return step.record
 
 
-def with_processes(home: Home, count: int) -> Home:
+def on_one_machine(home: Home) -> Home:
     plan = json.loads(home.settings.train_job)
-    plan["job"]["processes_per_node"] = count
+    plan["job"]["num_nodes"] = 1
     return replace(home, settings=replace(home.settings, train_job=json.dumps(plan)))
 
 
@@ -180,12 +189,12 @@ def test_training_goes_on_after_a_machine_was_lost_to_the_weights_of_one_process
     made = run_step(begin(home), "train_dit", CONFIG.model_dump(mode="json"), {"latents": latents})
     folder = made["model"].path
 
-    assert len(cluster.made) == 2, (tmp_path / f"{cluster.made[0]}.log").read_text()
+    assert len(cluster.made) == 2, (tmp_path / f"{cluster.made[0]}-node-0-0.log").read_text()
     assert sorted(set(cluster.deleted)) == sorted(cluster.made), "no TrainJob is left"
     record = _record(home)
     facts = record["facts"]
     assert (facts["train_job"]["name"], facts["train_job"]["attempt"]) == (cluster.made[1], 2)
-    assert (facts["train_job"]["num_nodes"], facts["train_job"]["processes_per_node"]) == (1, 2)
+    assert (facts["train_job"]["num_nodes"], facts["train_job"]["processes_per_node"]) == (2, 1)
     assert 10 <= facts["resumed_from"] < CONFIG.num_steps
     assert actions(home) == ["run.started", "step.started", "step.completed"]
 
@@ -219,7 +228,7 @@ def one_machine(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> dict[str, 
 def test_what_machines_make_is_the_steps_output_and_their_figures_are_tracked(
     training_home: Home, cluster: Cluster, one_machine: dict[str, int], tmp_path: Path
 ) -> None:
-    home = with_processes(training_home, 1)
+    home = on_one_machine(training_home)
     latents = write_latents(home.path / "datasets" / "latents")
     made = run_step(begin(home), "train_dit", SHORT.model_dump(mode="json"), {"latents": latents})
     alone = tmp_path / "alone"
@@ -235,10 +244,25 @@ def test_what_machines_make_is_the_steps_output_and_their_figures_are_tracked(
     assert not list(home.work.glob("*/scratch")), "what was shared is dropped with the checkpoints"
 
 
+def test_adapters_are_learnt_on_machines_as_they_are_in_the_step(
+    training_home: Home, cluster: Cluster, one_machine: dict[str, int], tmp_path: Path
+) -> None:
+    home = on_one_machine(training_home)
+    given = {"latents": own_latents(home.path / "datasets" / "latents"), "base": write_base(home.path / "mlartifacts" / "base")}
+    named = Base(name="toy", version=3, root_digest=package_root_digest(given["base"]))
+    config = FINETUNING.model_copy(update={"base": named})
+    made = run_step(replace(begin(home), pipeline="finetune"), "finetune_dit", config.model_dump(mode="json"), given)
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    finetune(config, given, {"model": alone}, FakeWorld().ports(tmp_path / "alone-scratch"))
+    assert made["model"].digest == tree_digest(alone)
+    assert _record(home)["facts"]["base"] == "toy/3"
+
+
 def test_what_was_changed_on_its_way_is_refused_and_the_run_is_resumed(
     training_home: Home, cluster: Cluster, one_machine: dict[str, int]
 ) -> None:
-    home = with_processes(training_home, 1)
+    home = on_one_machine(training_home)
     latents, start = write_latents(home.path / "datasets" / "latents"), cluster.on_made
 
     def spoil(job: dict[str, Any]) -> None:
@@ -263,7 +287,7 @@ def test_what_was_changed_on_its_way_is_refused_and_the_run_is_resumed(
 def test_an_error_of_the_machines_is_the_steps_and_is_not_tried_again(
     change: dict[str, Any], words: str, code: int, training_home: Home, cluster: Cluster, one_machine: dict[str, int]
 ) -> None:
-    home = with_processes(training_home, 1)
+    home = on_one_machine(training_home)
     latents = write_latents(home.path / "datasets" / "latents")
     config = SHORT.model_copy(update=change).model_dump(mode="json")
     with pytest.raises(InfraError, match=words) as caught:

@@ -13,7 +13,7 @@ from infra.errors import BackendUnavailableError, BadSettingError, InfraError
 from infra.train_jobs.api import TrainJobApi, connect
 from infra.train_jobs.manifest import TrainJobWork, in_home, train_job
 from infra.train_jobs.plan import TrainJobPlan, read_plan
-from infra.train_jobs.watch import TrainJobDone, TrainJobRunner
+from infra.train_jobs.watch import LastWords, TrainJobDone, TrainJobRunner
 from tests.kubernetes_server import (
     COMPLETE,
     FAILED,
@@ -80,7 +80,7 @@ class FakeShared:
         self.prepared: list[str] = []
         self.relayed: list[str] = []
         self.results: set[str] = set()
-        self.words: dict[str, InfraError] = {}
+        self.words: dict[str, LastWords] = {}
         self.interrupt_at: int | None = None
 
     def prepare(self, name: str) -> None:
@@ -94,7 +94,7 @@ class FakeShared:
     def has_result(self, name: str) -> bool:
         return name in self.results
 
-    def last_words(self, name: str) -> InfraError | None:
+    def last_words(self, name: str) -> LastWords | None:
         return self.words.get(name)
 
 
@@ -223,10 +223,20 @@ def test_an_end_of_every_attempt_is_told_with_its_cause_and_stays_to_be_looked_a
 
 def test_what_the_machines_say_of_their_own_is_not_tried_again(world: World, cluster: Cluster, shared: FakeShared) -> None:
     cluster.futures = [[RUNNING, FAILED]]
-    shared.words[FIRST] = InfraError("the loss is no longer finite at step 7", hint="lower learning_rate")
+    not_finite = InfraError("the loss is no longer finite at step 7", hint="lower learning_rate")
+    shared.words[FIRST] = LastWords(error=not_finite, is_final=True)
     with pytest.raises(InfraError, match="no longer finite"):
         world.run()
     assert cluster.made == [FIRST]
+
+
+def test_what_may_fare_better_another_time_is_told_where_no_pod_says_more(
+    world: World, cluster: Cluster, shared: FakeShared
+) -> None:
+    cluster.futures = [[RUNNING, FAILED], [RUNNING, COMPLETE]]
+    shared.words[FIRST] = LastWords(error=InfraError("process 0 lost another of the 8 processes of this run"), is_final=False)
+    assert world.run().attempt == 2
+    assert any("(process 0 lost another of the 8 processes of this run)" in line for line in world.said)
 
 
 def test_a_runtime_that_is_not_supported_is_not_tried_again(world: World, cluster: Cluster) -> None:
