@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -27,7 +28,7 @@ from components.train_dit.step import run
 from components.training_task import Figures, TaskFolder, TrainingTask, TrainingWords, as_line
 from components.training_worker import main
 from governance.digest import tree_digest
-from governance.errors import IntegrityError
+from governance.errors import IntegrityError, RefusedError
 from governance.package_layout import package_root_digest
 from infra.errors import InfraError
 from infra.home import Home
@@ -298,6 +299,38 @@ def test_an_error_of_the_machines_is_the_steps_and_is_not_tried_again(
     assert step.status == "failed"
     assert step.error is not None
     assert words in step.error.diagnosis
+
+
+def _away(cluster: Cluster) -> None:
+    cluster.url = f"http://127.0.0.1:{free_port()}"
+
+
+def _with_old_token(cluster: Cluster) -> None:
+    cluster.token = "old"
+
+
+@pytest.mark.parametrize(
+    ("cause", "words", "code"),
+    [(_away, "the cluster's API at http://127.0.0.1", 6), (_with_old_token, "does not accept the token (HTTP 401)", 5)],
+)
+def test_a_cluster_that_cannot_be_used_fails_the_step_with_its_cause_and_the_same_run_goes_on_later(
+    cause: Any, words: str, code: int, training_home: Home, cluster: Cluster, one_machine: dict[str, int], tmp_path: Path
+) -> None:
+    home = on_one_machine(training_home)
+    latents, context = write_latents(home.path / "datasets" / "latents"), begin(home)
+    url, token = cluster.url, cluster.token
+    cause(cluster)
+    cluster.kubeconfig(tmp_path)
+    cluster.url, cluster.token = url, token
+    with pytest.raises((InfraError, RefusedError), match=re.escape(words)):
+        run_step(context, "train_dit", SHORT.model_dump(mode="json"), {"latents": latents})
+    (step,) = _steps(home)
+    assert (step.status, step.error.exit_code) == ("failed", code)
+    assert words in step.error.diagnosis
+    assert step.error.hint
+    cluster.kubeconfig(tmp_path)
+    run_step(context, "train_dit", SHORT.model_dump(mode="json"), {"latents": latents})
+    assert actions(home)[-1] == "step.completed"
 
 
 def test_machines_with_other_code_or_of_another_number_say_so(
