@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
 import torch
 from einops import rearrange
 from torch import Tensor
@@ -31,7 +32,7 @@ from model_core.conditioning.text import MiniLMEncoder
 from model_core.data.dataset import Dataset
 from model_core.data.latents import (
     CONFIG_NAME,
-    IndexEntry,
+    INDEX_SCHEMA,
     LatentDataset,
     LatentsConfig,
     TextEncoderInfo,
@@ -115,14 +116,14 @@ def keep(folder: Path, dataset: Dataset, latents: Tensor, encoder: MiniLMEncoder
         captions = sorted(set(columns["caption"]))
         places = {caption: place for place, caption in enumerate(captions)}
         entries = [
-            IndexEntry(
-                shard=shard_name(0),
-                row=row,
-                sha256=columns["sha256"][row],
-                split=columns["split"][row],
-                label_index=dataset.label_index(columns["label"][row]),
-                caption_index=places[columns["caption"][row]],
-            )
+            {
+                "shard": shard_name(0),
+                "row": row,
+                "sha256": columns["sha256"][row],
+                "split": columns["split"][row],
+                "label_index": dataset.label_index(columns["label"][row]),
+                "caption_index": places[columns["caption"][row]],
+            }
             for row in range(len(dataset))
         ]
         config = LatentsConfig(
@@ -134,7 +135,13 @@ def keep(folder: Path, dataset: Dataset, latents: Tensor, encoder: MiniLMEncoder
             text_encoder=TextEncoderInfo(name=encoder.name, digest=encoder.digest, dim=encoder.dim),
             fps=dataset.info.fps,
         )
-        write_index(folder, config, entries, captions=captions, embeddings=encoder.encode(captions))
+        write_index(
+            folder,
+            config,
+            pa.Table.from_pylist(entries, schema=INDEX_SCHEMA),
+            captions=captions,
+            embeddings=encoder.encode(captions),
+        )
     return LatentDataset.open(folder)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -23,7 +24,7 @@ from model_core.data.importers.moving_openmoji import MovingRenderer, Scene, pla
 from model_core.data.importers.plan import Item
 from model_core.data.latents import (
     CONFIG_NAME,
-    IndexEntry,
+    INDEX_SCHEMA,
     LatentDataset,
     LatentsConfig,
     TextEncoderInfo,
@@ -90,14 +91,14 @@ def prepare_latents(folder: Path, encoder: MiniLMEncoder, codec: Codec) -> Laten
         write_shard(folder, 0, latents)
         captions = sorted({item.caption for item in found.items})
         entries = [
-            IndexEntry(
-                shard=shard_name(0),
-                row=row,
-                sha256=hashlib.sha256(item.locator.encode()).hexdigest(),
-                split="holdout" if held_out else "train",
-                label_index=label,
-                caption_index=captions.index(item.caption),
-            )
+            {
+                "shard": shard_name(0),
+                "row": row,
+                "sha256": hashlib.sha256(item.locator.encode()).hexdigest(),
+                "split": "holdout" if held_out else "train",
+                "label_index": label,
+                "caption_index": captions.index(item.caption),
+            }
             for row, (item, label, held_out) in enumerate(zip(found.items, found.labels, found.held_out, strict=True))
         ]
         config = LatentsConfig(
@@ -109,7 +110,13 @@ def prepare_latents(folder: Path, encoder: MiniLMEncoder, codec: Codec) -> Laten
             text_encoder=TextEncoderInfo(name=encoder.name, digest=encoder.digest, dim=encoder.dim),
             fps=FPS,
         )
-        write_index(folder, config, entries, captions=captions, embeddings=encoder.encode(captions))
+        write_index(
+            folder,
+            config,
+            pa.Table.from_pylist(entries, schema=INDEX_SCHEMA),
+            captions=captions,
+            embeddings=encoder.encode(captions),
+        )
     return LatentDataset.open(folder)
 
 

@@ -10,9 +10,10 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
@@ -23,7 +24,7 @@ from model_core.codec.patch_pca import fit_patch_pca
 from model_core.data.importers.fashion_mnist import LABELS
 from model_core.data.latents import (
     CONFIG_NAME,
-    IndexEntry,
+    INDEX_SCHEMA,
     LatentDataset,
     LatentsConfig,
     TextEncoderInfo,
@@ -149,7 +150,7 @@ def write_latents(space: Space, train: Pictures, folder: Path) -> LatentDataset:
             return opened
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    entries: list[IndexEntry] = []
+    entries: list[dict[str, Any]] = []
     shape: tuple[int, ...] = ()
     for number, start in enumerate(range(0, len(train), _SHARD_PICTURES)):
         part = train.rows(slice(start, start + _SHARD_PICTURES))
@@ -166,16 +167,18 @@ def write_latents(space: Space, train: Pictures, folder: Path) -> LatentDataset:
         labels=LABELS,
         text_encoder=TextEncoderInfo(name="none", digest=_digest("none"), dim=1),
     )
-    write_index(folder, config, entries, captions=["none"], embeddings=torch.zeros(1, 1))
+    write_index(
+        folder, config, pa.Table.from_pylist(entries, schema=INDEX_SCHEMA), captions=["none"], embeddings=torch.zeros(1, 1)
+    )
     return LatentDataset.open(folder)
 
 
-def _entry(shard: int, row: int, part: Pictures) -> IndexEntry:
-    return IndexEntry(
-        shard=shard_name(shard),
-        row=row,
-        sha256=hashlib.sha256(part.images[row].tobytes()).hexdigest(),
-        split="train",
-        label_index=int(part.labels[row]),
-        caption_index=-1,
-    )
+def _entry(shard: int, row: int, part: Pictures) -> dict[str, Any]:
+    return {
+        "shard": shard_name(shard),
+        "row": row,
+        "sha256": hashlib.sha256(part.images[row].tobytes()).hexdigest(),
+        "split": "train",
+        "label_index": int(part.labels[row]),
+        "caption_index": -1,
+    }

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
@@ -298,7 +299,7 @@ def _model_config(architecture: "TransformerConfig", settings: Settings, objecti
 def _latents_folder(settings: Settings, folder: Path) -> "LatentDataset":
     """Writes latents as the pipeline does, for a training loop that reads them."""
     from model_core.data.latents import (
-        IndexEntry,
+        INDEX_SCHEMA,
         LatentDataset,
         LatentsConfig,
         TextEncoderInfo,
@@ -310,7 +311,7 @@ def _latents_folder(settings: Settings, folder: Path) -> "LatentDataset":
     latents, labels = _drawn(settings)
     write_shard(folder, 0, latents[:, :, None].cpu())
     entries = [
-        IndexEntry(shard=shard_name(0), row=row, sha256="", split="train", label_index=int(label), caption_index=-1)
+        {"shard": shard_name(0), "row": row, "sha256": "", "split": "train", "label_index": int(label), "caption_index": -1}
         for row, label in enumerate(labels.tolist())
     ]
     config = LatentsConfig(
@@ -321,7 +322,9 @@ def _latents_folder(settings: Settings, folder: Path) -> "LatentDataset":
         labels=tuple(str(label) for label in range(NUM_LABELS)),
         text_encoder=TextEncoderInfo(name="none", digest="", dim=1),
     )
-    write_index(folder, config, entries, captions=["none"], embeddings=torch.zeros(1, 1))
+    write_index(
+        folder, config, pa.Table.from_pylist(entries, schema=INDEX_SCHEMA), captions=["none"], embeddings=torch.zeros(1, 1)
+    )
     return LatentDataset.open(folder)
 
 
