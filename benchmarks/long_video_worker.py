@@ -17,6 +17,7 @@ import torch
 from benchmarks.long_video_model import FPS, FRAMES, SIZE, open_codec
 from components.generate_media.config import Config
 from components.generate_media.long_clips import LongClips
+from components.generate_media.near_copies import Checker
 from components.ports import Ports
 from model_core.sampling.long_clips import plan_windows
 from model_core.transformer.config import TransformerConfig
@@ -71,12 +72,13 @@ def main(num_frames: int, threads: int) -> dict[str, Any]:
         asked={"label": 0, "text": torch.zeros(1, _TEXT_DIM), "text_states": torch.ones(1, _TOKENS, _TEXT_DIM)},
         fps=FPS,
         media_format="mp4",
+        checker=Checker(mode="off", state="off"),
     )
     with TemporaryDirectory() as folder:
         out, silent = Path(folder), _Silent()
         ports = Ports(tracking=silent, progress=silent, metrics=silent, scratch=out / "scratch")  # type: ignore[arg-type]
         began, used = time.perf_counter(), time.process_time()
-        media = clips.write(Config(num_images=1), [1], None, out, ports)
+        media, _ = clips.write(Config(num_images=1), [1], None, out, ports)
         wall_s, processor_s = time.perf_counter() - began, time.process_time() - used
         size = (out / media[0]["file"]).stat().st_size
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

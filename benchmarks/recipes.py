@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from components.generate_media.step import grid
+from components.generate_media.files import grid
 from components.train_dit.config import Config
 from components.train_dit.step import build_architecture, build_model_config
 from model_core.codec.autoencoder import Codec
