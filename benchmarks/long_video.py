@@ -2,7 +2,7 @@
 
 Trains a small model on a few graphics of moving-openmoji (`long_video_model`), makes clips of a minute with it, and judges each
 second of them against the clip's first second and against real clips. Time and peak memory are those of a process of its own for
-each length (`long_video_worker`), with a network of the video default's size: what weights it has makes no difference to either.
+each length (`long_video_worker`), with a network of 5.2 M parameters: what weights it has makes no difference to either.
 What was done before is not done again: training goes on from its checkpoint, and each part is kept in the results.
 """
 

@@ -1,6 +1,6 @@
 """Makes one clip and says what it took: ``python -m benchmarks.long_video_worker FRAMES THREADS``, for `benchmarks.long_video`.
 
-A network of the video default's size with the weights it begins with, the shipped codec, twenty guided steps, and the step's
+A network of 5.2 M parameters with the weights it begins with, the shipped codec, twenty guided steps, and the step's
 own way to a file.
 """
 
