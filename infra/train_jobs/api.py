@@ -59,23 +59,23 @@ class TrainJobApi:
             BadSettingError: It does not accept the TrainJob.
         """
         body = dict(manifest)
-        status = self._asked("POST", "", body=body, passing=(409,))[0]
+        status = self._request("POST", self._at(), body=body, passing=(409,))[0]
         return status != 409
 
     def read(self, name: str) -> dict[str, Any] | None:
         """Returns a TrainJob, or None where there is none; the errors are those of `create`."""
-        status, found = self._asked("GET", f"/{name}", passing=(404,))
+        status, found = self._request("GET", self._at(name), passing=(404,))
         return None if status == 404 else found
 
     def listed(self, selector: str) -> list[dict[str, Any]]:
         """Returns the TrainJobs with some labels; the errors are those of `create`."""
-        items = self._asked("GET", "", query={"labelSelector": selector})[1].get("items")
+        items = self._request("GET", self._at(), query={"labelSelector": selector})[1].get("items")
         return [one for one in items if isinstance(one, dict)] if isinstance(items, list) else []
 
     def delete(self, name: str) -> None:
         """Has a TrainJob end, and all its pods before it; one that is gone is left alone. The errors are those of `create`."""
         options = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Foreground"}
-        self._asked("DELETE", f"/{name}", body=options, passing=(404,))
+        self._request("DELETE", self._at(name), body=options, passing=(404,))
 
     def pods(self, name: str) -> list[dict[str, Any]]:
         """Returns a TrainJob's pods, or none where these may not be read."""
@@ -92,17 +92,9 @@ class TrainJobApi:
             return []  # it would only have said more
         return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
-    def _asked(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str] | None = None,
-        body: Any = None,
-        passing: tuple[int, ...] = (),
-    ) -> tuple[int, dict[str, Any]]:
-        where = f"/apis/{GROUP}/{VERSION}/namespaces/{self.namespace}/{_PLURAL}{path}"
-        return self._request(method, where, query=query, body=body, passing=passing)
+    def _at(self, name: str = "") -> str:
+        """Returns the path of the namespace's TrainJobs, or of one of them."""
+        return f"/apis/{GROUP}/{VERSION}/namespaces/{self.namespace}/{_PLURAL}" + (f"/{name}" if name else "")
 
     def _request(
         self,
