@@ -33,6 +33,8 @@ class Config(TrainingChoices):
         frame_times: Whether the frames of a clip are trained at one time (`shared`), the first of them nearly clean as `context`,
             or each at a time of its own (`independent`); models of the latter two make clips of any length.
         context_probability: Share of clips whose first frames are context.
+        clip_lengths: Latent frames of what steps are trained on, in turn: `[16, 4]` is whole clips of 16 and windows of 4, four
+            times as many; 1 is pictures. Whole clips if empty.
         noise_schedule: Of the objectives other than rectified flow.
         num_timesteps: Of that schedule.
         zero_terminal_snr: Whether that schedule ends in noise alone; for `v` and `x0`.
@@ -78,6 +80,7 @@ class Config(TrainingChoices):
     time_std: float = Field(default=1.0, gt=0)
     frame_times: FrameTimesName = "shared"
     context_probability: float = Field(default=0.5, ge=0, le=1)
+    clip_lengths: tuple[int, ...] = ()
     noise_schedule: ScheduleName = "linear"
     num_timesteps: int = Field(default=1000, ge=1)
     zero_terminal_snr: bool = False

@@ -3,9 +3,11 @@
 Shape legend: x_0 and noise are [batch channels frames height width].
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from model_core.data.latents import LatentDataset
@@ -13,11 +15,10 @@ from model_core.diffusion.condition import Condition, drop_conditions
 from model_core.diffusion.frame_times import FrameTimes, context_times, independent_times
 from model_core.diffusion.objective import Objective, make_objective
 from model_core.errors import BadDataError, BadModelError
+from model_core.training.clip_lengths import bucket_at, require_fitting_lengths
 from model_core.training.config import TrainingConfig
-from model_core.training.data_order import random_generator, rows_at
+from model_core.training.data_order import random_generator
 from model_core.transformer.config import TransformerConfig
-
-_EVERYTHING = slice(None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,7 @@ class Batch:
         time: Times in [0, 1] for rectified flow, steps 0 to T - 1 for the other objectives, one an item or one a frame; on the
             CPU always.
         condition: Labels and captions, after dropping.
+        num_in_step: Items of the whole step, over all processes.
         counted: False for frames that are context, whose error does not count; None where every frame's does.
     """
 
@@ -39,6 +41,7 @@ class Batch:
     noise: Tensor
     time: Tensor
     condition: Condition
+    num_in_step: int
     counted: Tensor | None = None
 
     def __len__(self) -> int:
@@ -53,6 +56,7 @@ class Batch:
             noise=self.noise[which],
             time=self.time[which],
             condition=condition_part(self.condition, which),
+            num_in_step=self.num_in_step,
             counted=None if self.counted is None else self.counted[which],
         )
 
@@ -67,6 +71,7 @@ class Batch:
             noise=_moved(self.noise, device),
             time=self.time,
             condition=Condition(**moved),
+            num_in_step=self.num_in_step,
             counted=None if self.counted is None else _moved(self.counted, device),
         )
 
@@ -91,7 +96,7 @@ def draw_batch(
     rows: list[int],
     *,
     objective: Objective | None = None,
-    share: slice = _EVERYTHING,
+    share: Callable[[int], slice] = slice,
 ) -> Batch:
     """Returns the inputs of a step, a function of (seed, step) and the data alone.
 
@@ -102,15 +107,17 @@ def draw_batch(
         latents: The data.
         rows: The rows to train on.
         objective: What is learnt; made from the configuration if not given.
-        share: The items to return: random numbers are drawn for all of them, so that parts of a step are the same however it is
-            divided; latents are read for these alone.
+        share: Gives of so many items those to return: random numbers are drawn for all of them, so that parts of a step are the
+            same however it is divided; latents are read for these alone.
     """
-    chosen = rows_at(step, rows, batch_size=config.batch_size, seed=config.seed)
+    channels, num_frames, *sides = latents.config.latent_shape
+    bucket = bucket_at(step, config, num_frames)
+    chosen = bucket.rows(rows, config.seed)
     generator = random_generator(config.seed, "step", step)
     times = (objective or objective_of(config)).draw_times(
         len(chosen), generator, config.time_distribution, mean=config.time_mean, std=config.time_std
     )
-    noise = torch.randn((len(chosen), *latents.config.latent_shape), generator=generator)
+    noise = torch.randn((len(chosen), channels, bucket.length, *sides), generator=generator)
     condition = drop_conditions(
         full_conditions(latents, chosen, architecture),
         num_labels=architecture.num_labels,
@@ -119,17 +126,31 @@ def draw_batch(
         text_probability=config.drop_text,
         generator=generator,
     ).with_text_noise(config.text_noise, generator)
-    mine = chosen[share]
-    framed = _frame_times(step, times, config, architecture, latents, objective or objective_of(config))
+    which = share(len(chosen))
+    mine = chosen[which]
+    framed = _frame_times(step, times, config, architecture, bucket.length, objective or objective_of(config))
     counted = None if framed is None else framed.counted
     return Batch(
         rows=mine,
-        x_0=latents.latents(mine),
-        noise=noise[share],
-        time=(times if framed is None else framed.times)[share],
-        condition=condition_part(condition, share),
-        counted=None if counted is None else counted[share],
+        x_0=_windows(latents.latents(mine), bucket.length, _starts(step, config, len(chosen), num_frames - bucket.length)[which]),
+        noise=noise[which],
+        time=(times if framed is None else framed.times)[which],
+        condition=condition_part(condition, which),
+        num_in_step=len(chosen),
+        counted=None if counted is None else counted[which],
     )
+
+
+def _starts(step: int, config: TrainingConfig, count: int, last: int) -> Tensor:
+    """Returns at which frame each item's window begins, from numbers of their own: those of whole clips are as ever."""
+    return torch.randint(last + 1, (count,), generator=random_generator(config.seed, "windows", step))
+
+
+def _windows(clips: Float[Tensor, "b c frames h w"], length: int, starts: Int[Tensor, " b"]) -> Float[Tensor, "b c length h w"]:
+    """Returns so many frames of each clip, from its start on."""
+    if clips.shape[2] == length:
+        return clips
+    return torch.stack([clip[:, start : start + length] for clip, start in zip(clips, starts.tolist(), strict=True)])
 
 
 def _frame_times(
@@ -137,14 +158,14 @@ def _frame_times(
     times: Tensor,
     config: TrainingConfig,
     architecture: TransformerConfig,
-    latents: LatentDataset,
+    frames: int,
     objective: Objective,
 ) -> FrameTimes | None:
-    """Returns times of frames, from numbers of their own: all else about a step is the same with them and without."""
-    if config.frame_times == "shared":
+    """Returns times of so many frames, from numbers of their own: all else about a step is the same with them and without."""
+    joined = architecture.patch_size[0]
+    if config.frame_times == "shared" or frames == joined:  # one place in time goes on from none, and has the step's time
         return None
     generator = random_generator(config.seed, "frame_times", step)
-    frames, joined = latents.config.latent_shape[1], architecture.patch_size[0]
     if config.frame_times == "context":
         return context_times(times, frames, joined, objective, probability=config.context_probability, generator=generator)
     count = len(times) * (frames // joined)
@@ -170,6 +191,7 @@ def require_fit(
     if not rows:
         raise BadDataError("the latents have no item in the train split", hint="choose more categories or another split")
     architecture.grid(latents.config.latent_shape)
+    require_fitting_lengths(config, architecture, latents.config.latent_shape[1])
     if architecture.reads_text_states and not latents.has_caption_tokens:
         raise BadModelError(
             "the transformer attends to caption tokens, and these latents hold pooled captions only",

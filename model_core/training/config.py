@@ -18,6 +18,7 @@ _CHOICES = {
     "time_sampling": (None, *get_args(TimeSamplingName)),
     "frame_times": get_args(FrameTimesName),
 }
+_MAX_LENGTHS = 64
 _SHARES = ("drop_all", "drop_label", "drop_text", "context_probability")
 _NOT_IN_THE_WEIGHTS = ("checkpoint_every_steps", "checkpoint_every_s", "activation_checkpointing")
 
@@ -65,6 +66,9 @@ class TrainingConfig:
             the hardware has units for it.
         compile: Blocks are compiled by `torch.compile`: a minute at the start, then faster steps; results differ by rounding.
         activation_checkpointing: Blocks are computed again in the backward pass, for less memory and a third more time.
+        clip_lengths: Latent frames of what steps are trained on, step by step in this order and again from its beginning; 1 is a
+            picture. A step takes as many more items as its windows of clips are shorter, so that all steps see as many tokens:
+            pictures and clips, or clips of several lengths, are learnt together. Whole clips if empty.
         seed: Decides initial weights, data order, noise, times and dropped conditions.
         checkpoint_every_steps: A checkpoint is written after so many steps,
         checkpoint_every_s: or when the last one is so many seconds old, whichever comes first.
@@ -104,6 +108,7 @@ class TrainingConfig:
     precision: PrecisionName = "float32"
     compile: bool = False
     activation_checkpointing: bool = False
+    clip_lengths: tuple[int, ...] = ()
     seed: int = 0
     checkpoint_every_steps: int = 500
     checkpoint_every_s: float = 60.0
@@ -142,6 +147,10 @@ class TrainingConfig:
                 raise _refusal(name, getattr(self, name), "choose 0 to 1")
         if not self.warmup_steps >= 0:
             raise _refusal("warmup_steps", self.warmup_steps, "choose at least 0")
+        if len(self.clip_lengths) > _MAX_LENGTHS or not all(length >= 1 for length in self.clip_lengths):
+            raise _refusal(
+                "clip_lengths", list(self.clip_lengths), f"give at most {_MAX_LENGTHS} lengths of 1 latent frame or more"
+            )
         if not 0 <= self.text_noise <= 100:
             raise _refusal("text_noise", self.text_noise, "choose 0 to 100; 0.5 is much")
 
@@ -166,8 +175,10 @@ class TrainingConfig:
         return self.time_sampling or ("logit_normal" if self.objective == "rectified_flow" else "uniform")
 
     def hyperparameters(self) -> dict[str, Any]:
-        """Returns all that decides the weights: not when checkpoints are written, nor what is computed twice."""
-        return {name: value for name, value in asdict(self).items() if name not in _NOT_IN_THE_WEIGHTS}
+        """Returns all that decides the weights, as JSON has it: not when checkpoints are written, nor what is computed twice."""
+        values = {name: value for name, value in asdict(self).items() if name not in _NOT_IN_THE_WEIGHTS}
+        lengths = values.pop("clip_lengths")
+        return values | ({"clip_lengths": list(lengths)} if lengths else {})
 
 
 def _refusal(name: str, value: object, hint: str) -> BadModelError:

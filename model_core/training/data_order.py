@@ -20,7 +20,10 @@ def _permutation(num_rows: int, seed: int, epoch: int) -> Int[Tensor, "rows"]:
     return torch.randperm(num_rows, generator=random_generator(seed, "order", epoch))
 
 
-def rows_at(step: int, rows: Sequence[int], *, batch_size: int, seed: int) -> list[int]:
-    """Returns the rows of a step: each epoch visits all rows once, in an order of its own; a batch may span two epochs."""
-    positions = range(step * batch_size, (step + 1) * batch_size)
-    return [rows[int(_permutation(len(rows), seed, position // len(rows))[position % len(rows)])] for position in positions]
+def rows_between(start: int, stop: int, rows: Sequence[int], *, seed: int) -> list[int]:
+    """Returns the rows of the items from one to before another, counted over a whole training.
+
+    Each epoch visits all rows once, in an order of its own.
+    """
+    found = (divmod(position, len(rows)) for position in range(start, stop))
+    return [rows[int(_permutation(len(rows), seed, epoch)[place])] for epoch, place in found]

@@ -255,10 +255,9 @@ class _Run:
         return float(self.distributed.total(mine))
 
     def _draw(self, step: int) -> Batch:
-        share = self.distributed.share(self.config.batch_size)
-        return self._drawn(step, share).to(self.device)
+        return self._drawn(step, self.distributed.share).to(self.device)
 
-    def _drawn(self, step: int, share: slice) -> Batch:
+    def _drawn(self, step: int, share: Callable[[int], slice]) -> Batch:
         return draw_batch(step, self.config, self.architecture, self.latents, self._rows, objective=self.objective, share=share)
 
     def _require_finite(self, step: int, loss: float, norm: float) -> None:
@@ -267,7 +266,7 @@ class _Run:
                 step,
                 loss,
                 norm,
-                batch=self._drawn(step, slice(None)),
+                batch=self._drawn(step, slice),
                 gradients=self.state.gradients(),
                 folder=self.scratch,
                 distributed=self.distributed,

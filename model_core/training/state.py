@@ -107,7 +107,7 @@ class TrainingState:
         parts = micro_batches(len(batch), self.config.accumulate_steps)
         for place, which in enumerate(parts):
             part = batch if len(parts) == 1 else batch.part(which)
-            share = len(part) / self.config.batch_size
+            share = len(part) / batch.num_in_step
             with self._gradients_exchanged(last=place == len(parts) - 1):
                 loss = objective.loss(
                     partial(self.predict, condition=part.condition), part.x_0, part.noise, part.time, part.counted

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from model_core.training.clip_lengths import mean_items
 from model_core.training.config import TrainingConfig
 from model_core.transformer.config import TransformerConfig
 from model_core.transformer.flops import forward_flops
@@ -29,14 +30,14 @@ class Throughput:
     """Turns steps per second into the field's measures of speed.
 
     Attributes:
-        images_per_step: Items a step, over all processes.
+        images_per_step: Items a step, over all processes; the mean where steps differ.
         tokens_per_step: Their tokens.
         flops_per_step: Floating-point operations in the matmuls of forward and backward pass; not those that activation
             checkpointing does again.
         peak_flops_per_s: What all processes together reach in a large matmul; None where nobody measured it.
     """
 
-    images_per_step: int
+    images_per_step: float
     tokens_per_step: int
     flops_per_step: int
     peak_flops_per_s: float | None = None
@@ -57,7 +58,7 @@ def throughput_of(
     """Returns the measures of a run on latents [channels frames height width], and captions of so many tokens."""
     grid = architecture.grid(latent_shape)
     return Throughput(
-        images_per_step=config.batch_size,
+        images_per_step=mean_items(config, latent_shape[1]),
         tokens_per_step=config.batch_size * math.prod(grid),
         flops_per_step=TRAINING_PASSES * forward_flops(architecture, grid, config.batch_size, text_tokens=text_tokens),
         peak_flops_per_s=peak_flops_per_s,

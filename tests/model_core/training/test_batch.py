@@ -23,7 +23,7 @@ def test_a_share_of_a_step_is_a_part_of_the_whole(latents, objective, share):
     config = dataclasses.replace(TRAINING, objective=objective, batch_size=5, text_noise=0.5)
     rows = latents.rows("train")
     every = draw_batch(3, config, ARCHITECTURE, latents, rows)
-    part = draw_batch(3, config, ARCHITECTURE, latents, rows, share=share)
+    part = draw_batch(3, config, ARCHITECTURE, latents, rows, share=lambda _: share)
     assert part.rows == every.rows[share]
     for found, expected in zip(_tensors(part), _tensors(every.part(share)), strict=True):
         assert torch.equal(found, expected)
@@ -41,7 +41,7 @@ def test_steps_and_seeds_draw_otherwise(latents):
 def test_times_follow_the_distribution_that_is_asked_for(latents):
     def times(**change):
         config = dataclasses.replace(TRAINING, batch_size=4000, **change)
-        return draw_batch(0, config, ARCHITECTURE, latents, latents.rows("train"), share=slice(0, 4000)).time
+        return draw_batch(0, config, ARCHITECTURE, latents, latents.rows("train"), share=lambda _: slice(0, 4000)).time
 
     middle = {
         name: float(((t > 0.25) & (t < 0.75)).float().mean())
@@ -101,7 +101,7 @@ def test_times_of_frames_are_drawn_beside_all_else(clips, frame_times, share):
     assert torch.equal(every.time[:, ::2], every.time[:, 1::2])  # frames of a patch
     for found, expected in zip(_tensors(every), _tensors(shared), strict=True):
         assert found is every.time or torch.equal(found, expected)
-    part = draw_batch(3, framed, CLIPS, clips, rows, share=share)
+    part = draw_batch(3, framed, CLIPS, clips, rows, share=lambda _: share)
     for found in (part, every.part(share)):
         assert torch.equal(found.time, every.time[share])
         assert frame_times == "independent" or torch.equal(found.counted, every.counted[share])
