@@ -44,12 +44,14 @@ class Asked:
         label: A category of the model, or None.
         num_images: How many pictures or clips.
         num_frames: Frames of each; None for the model's own number.
+        upscale: Times that the model's pixels are enlarged along each side.
     """
 
     prompt: str | None
     label: str | None
     num_images: int
     num_frames: int | None
+    upscale: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +82,7 @@ class Admission:
 
         frames = self.asked.num_frames or int((config.get("latent_shape") or [0, 1])[1])
         with self._refusals_recorded():
-            judging.require_pixels(self.policy, int(config.get("image_size", 0)) ** 2)
+            judging.require_pixels(self.policy, (int(config.get("image_size", 0)) * self.asked.upscale) ** 2)
             judging.require_size(self.policy, judging.Size(num_images=self.asked.num_images, num_frames=frames))
 
     def require_check(self, *, unchecked: str) -> None:

@@ -45,6 +45,7 @@ class GenerateRequest:
         label: A category of the model, or None.
         num_images: How many pictures or clips.
         num_frames: Frames of each clip; the model's own number where it is not given.
+        upscale: Times that they are enlarged along each side.
         media_format: What they are written as; PNG for pictures and MP4 for clips where it is not given.
         seed: The first sample's seed; the same seed gives the same pixels on the same machine.
         num_steps: Sampling steps; the model's own where it is not given.
@@ -67,6 +68,7 @@ class GenerateRequest:
     label: str | None = None
     num_images: int = 1
     num_frames: int | None = None
+    upscale: int = 1
     media_format: MediaFormat | None = None
     seed: int = 0
     num_steps: int | None = None
@@ -129,7 +131,13 @@ def generate(home: Home, request: GenerateRequest, *, actor: str, on_view: OnVie
     from infra.model_versions import find_version, open_version
 
     version = find_version(home.database, request.model)
-    asked = Asked(prompt=request.prompt, label=request.label, num_images=request.num_images, num_frames=request.num_frames)
+    asked = Asked(
+        prompt=request.prompt,
+        label=request.label,
+        num_images=request.num_images,
+        num_frames=request.num_frames,
+        upscale=request.upscale,
+    )
     admission = admit(home.database, version, asked, actor=actor)
     opened = open_version(version, home.package_keys, home.package_cache)
     admission.require_size_of(opened.config)
@@ -176,6 +184,7 @@ def _config(request: GenerateRequest) -> dict[str, Any]:
     given = {
         "num_images": request.num_images,
         "num_frames": request.num_frames,
+        "upscale": request.upscale,
         "media_format": request.media_format,
         "seed": request.seed,
         "num_steps": request.num_steps,

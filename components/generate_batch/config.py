@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from pydantic import ConfigDict, Field
 
-from components.generate_media.formats import MediaFormat
+from components.generate_media.formats import MAX_UPSCALE, MediaFormat
 from model_core.device import DeviceName
 from model_core.sampling.names import SamplerName
 from model_core.sampling.options import SamplingOptions
@@ -17,6 +17,7 @@ class Config(SamplingOptions):
 
     Attributes:
         num_frames: Frames of each clip; the model's own number if not given.
+        upscale: Times that they are enlarged along each side.
         media_format: What they are written as; PNG for pictures and MP4 for clips if not given.
         seed: A row without a seed of its own has this and its number in the table.
         sampler: How to go from noise to a sample; the model's default if not given.
@@ -32,6 +33,7 @@ class Config(SamplingOptions):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     num_frames: int | None = Field(default=None, ge=1, le=100_000)
+    upscale: int = Field(default=1, ge=1, le=MAX_UPSCALE)
     media_format: MediaFormat | None = None
     seed: int = Field(default=0, ge=0, le=2**53 - 1)
     sampler: SamplerName | None = None

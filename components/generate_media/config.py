@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from components.generate_media.formats import MediaFormat
+from components.generate_media.formats import MAX_UPSCALE, MediaFormat
 from model_core.device import DeviceName
 from model_core.sampling.names import SamplerName
 from model_core.sampling.options import DEFAULT_NUM_PASSES, SamplingOptions
@@ -20,6 +20,7 @@ class Config(SamplingOptions):
     Attributes:
         num_images: How many pictures or clips.
         num_frames: Frames of each clip; the model's own number if not given, more where it has learnt to go on.
+        upscale: Times that they are enlarged along each side before they are marked and written.
         media_format: What they are written as; PNG for pictures and MP4 for clips if not given.
         seed: Each sample's own seed follows from this and its number.
         sampler: How to go from noise to a sample; the model's default if not given.
@@ -39,6 +40,7 @@ class Config(SamplingOptions):
 
     num_images: int = Field(default=4, ge=1, le=10_000)
     num_frames: int | None = Field(default=None, ge=1, le=100_000)
+    upscale: int = Field(default=1, ge=1, le=MAX_UPSCALE)
     media_format: MediaFormat | None = None
     seed: int = Field(default=0, ge=0)
     sampler: SamplerName | None = None

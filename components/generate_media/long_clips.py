@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from components.generate_media.config import Config
-from components.generate_media.files import GRID_NAME, encode_clip, grid
+from components.generate_media.files import GRID_NAME, encode_clip, enlarged, grid
 from components.generate_media.formats import MediaFormat
 from components.generate_media.near_copies import Checker, NearCopies
 from components.ports import Ports, Watermarker
@@ -93,7 +93,7 @@ class LongClips:
         for place, seed in enumerate(seeds):
             before = place * self.plan.num_frames
             path = folder / f"clip-{place:06d}.{self.media_format}"
-            taken = _Taken(self.plan, self.fps, self.checker, self.watermarker)
+            taken = _Taken(self.plan, self.fps, self.checker, self.watermarker, upscale=config.upscale)
             try:
                 self._write_clip(
                     config,
@@ -118,7 +118,7 @@ class LongClips:
                 )
             if taken.near_copy is not None:
                 found[place] = taken.near_copy
-        size = min(_THUMBNAIL, self.model_config.image_size)
+        size = min(_THUMBNAIL, self.model_config.image_size * config.upscale)
         overview = np.stack(strips) if strips else np.empty((0, size, size, 3), dtype=np.uint8)
         Image.fromarray(grid(overview)).save(folder / GRID_NAME, format="PNG")
         return media, self.checker.result(found)
@@ -166,8 +166,8 @@ class _Taken:
         near_copy: The first of its windows that repeats a training item, beside that item.
     """
 
-    def __init__(self, plan: Plan, fps: float, checker: Checker, watermarker: Watermarker | None) -> None:
-        self._plan, self._fps, self._checker, self._watermarker = plan, fps, checker, watermarker
+    def __init__(self, plan: Plan, fps: float, checker: Checker, watermarker: Watermarker | None, *, upscale: int) -> None:
+        self._plan, self._fps, self._checker, self._watermarker, self._upscale = plan, fps, checker, watermarker, upscale
         self._shown: list[Pixels] = []
         self._last: Pixels | None = None
         self.watermark_id: str | None = None
@@ -185,6 +185,7 @@ class _Taken:
             self.near_copy = self._checker.near_copies(self._last[None]).get(0)
             if self.near_copy is not None and self._checker.mode == "withhold":
                 raise _WithheldError
+        frames = enlarged(frames, self._upscale)
         if self._watermarker is not None:
             frames, self.watermark_id = self._watermarker.mark(frames, self.watermark_id)
         begin = self._plan.end_of(window.index) - len(frames)

@@ -10,7 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.generate_media.config import Config
-from components.generate_media.files import GRID_NAME, chosen_format, write_media
+from components.generate_media.files import GRID_NAME, chosen_format, enlarged, write_media
 from components.generate_media.formats import DEFAULT_FPS
 from components.generate_media.long_clips import LongClips
 from components.generate_media.near_copies import NearCopies, open_checker
@@ -88,7 +88,7 @@ def run(
         _require_encoder(encoder, model_config.conditioning.text_encoder)
         text = encoder.encode([request.prompt])
         states = encoder.encode_tokens([request.prompt])[0] if transformer.config.reads_text_states else None
-    size, seeds = model_config.image_size, [image_seed(config.seed, index) for index in range(config.num_images)]
+    size, seeds = model_config.image_size * config.upscale, [image_seed(config.seed, index) for index in range(config.num_images)]
     codec = load_codec(inputs["package"] / "codec")
     checker = open_checker(inputs.get("evaluation"), config.memorisation, device=config.device, ports=ports)
     watermarker = ports.watermarker if config.watermark else None
@@ -129,7 +129,7 @@ def run(
     )
     checked = checker.result(checker.near_copies(samples))
     kept = checked.kept(len(seeds))
-    samples = samples[kept]
+    samples = enlarged(samples[kept], config.upscale)
     watermark_ids = _mark(samples, watermarker)
     media = write_media(
         samples,

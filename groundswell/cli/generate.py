@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from components.generate_media.formats import MediaFormat
+from components.generate_media.formats import MAX_UPSCALE, MediaFormat
 from groundswell.cli.context import Command, Invocation, pass_invocation
 from groundswell.cli.editing import editing_options, take_editing
 from groundswell.cli.live import run_display
@@ -62,6 +62,14 @@ _MAX_IMAGES = 10_000
     help="Frames of each clip; more than the model's own where it was trained for it.  [default: the model's own]",
 )
 @click.option(
+    "--upscale",
+    metavar="N",
+    type=click.IntRange(1, MAX_UPSCALE),
+    default=1,
+    show_default=True,
+    help="Times that they are enlarged along each side: pictures of a small model for a page, with room for the watermark.",
+)
+@click.option(
     "--format",
     "media_format",
     type=click.Choice(get_args(MediaFormat)),
@@ -105,6 +113,7 @@ def command(
     requests: Path | None,
     num_images: int,
     num_frames: int | None,
+    upscale: int,
     media_format: MediaFormat | None,
     seed: int,
     num_steps: int | None,
@@ -153,6 +162,7 @@ def command(
         label=label,
         num_images=num_images,
         num_frames=num_frames,
+        upscale=upscale,
         media_format=media_format,
         seed=seed,
         num_steps=num_steps,

@@ -138,6 +138,18 @@ def test_pixels_are_marked_before_they_are_written_and_their_ids_listed(package,
     assert ids == [[None] * 3, [None, "000000000002", None], [None] * 3]
 
 
+def test_pictures_are_enlarged_before_they_are_marked_and_the_last_bit_is_the_filters(package, tmp_path):
+    plain, _ = _run(package, tmp_path, {"label": "squares"}, name="plain")
+    marker = Inverter()
+    large, report = _run(package, tmp_path, {"label": "squares"}, name="large", watermarker=marker, upscale=3)
+    for index in range(3):
+        with Image.open(plain / f"image-{index:06d}.png") as picture:
+            expected = np.asarray(picture.resize((12, 12), Image.Resampling.LANCZOS))
+        assert np.array_equal(marker.seen[index], expected[None])
+        assert np.array_equal(np.asarray(Image.open(large / f"image-{index:06d}.png")), 255 - expected)
+    assert report.summary == "3 pictures of 12x12 pixels"
+
+
 def test_the_prompt_decides_the_picture_and_is_written_nowhere(package, tmp_path):
     first, report = _run(package, tmp_path, {"prompt": "zebra crossing"}, name="first")
     second, _ = _run(package, tmp_path, {"prompt": "zebra"}, name="second")

@@ -75,6 +75,15 @@ def test_a_clip_has_the_same_bytes_among_others_and_in_one_piece(package, tmp_pa
     assert encode_mp4(frames, FPS) == first
 
 
+def test_windows_are_kept_as_they_were_drawn_and_written_enlarged(package, tmp_path):
+    report, _ = make(tmp_path / "large", package, tmp_path / "s", num_frames=20, upscale=4)
+    frames = np.concatenate([window.frames for window in KeptWindows(tmp_path / "s/clip-000000").windows()])
+    assert frames.shape == (20, SIZE, SIZE, 3)
+    large = [np.asarray(Image.fromarray(one).resize((4 * SIZE, 4 * SIZE), Image.Resampling.LANCZOS)) for one in frames]
+    assert (tmp_path / "large/media" / NAME).read_bytes() == encode_mp4(np.stack(large), FPS)
+    assert report.summary == f"1 clips of 20 frames of {4 * SIZE}x{4 * SIZE} pixels"
+
+
 def test_a_killed_clip_goes_on_after_its_last_whole_window_to_the_same_bytes(package, tmp_path):
     options = {"num_frames": 120, "num_steps": 12}
     make(tmp_path / "whole", package, tmp_path / "s1", **options)

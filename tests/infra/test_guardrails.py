@@ -165,7 +165,11 @@ def test_limits_hold(home, admin) -> None:
             ask(home, admin, **changes)
     with pytest.raises(GuardrailError):
         ask(home, admin).require_size_of({"image_size": 9})
-    assert [entry.details["rule"] for entry in entries(home, "generation.refused")] == ["max_images", "max_frames", "max_pixels"]
+    ask(home, admin, upscale=2).require_size_of({"image_size": 4})
+    with pytest.raises(GuardrailError):
+        ask(home, admin, upscale=3).require_size_of({"image_size": 4})
+    rules = [entry.details["rule"] for entry in entries(home, "generation.refused")]
+    assert rules == ["max_images", "max_frames", "max_pixels", "max_pixels"]
 
 
 def test_only_champions_where_the_policy_says_so(home, admin) -> None:

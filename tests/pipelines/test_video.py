@@ -98,6 +98,27 @@ def test_a_clip_longer_than_the_models_own_is_generated_and_verified(trained: tu
     assert verified.exit_code == 0, verified.stdout + verified.stderr
 
 
+def test_an_enlarged_clip_is_found_by_its_pixels_after_it_was_encoded_anew(trained: tuple[Path, Called], tmp_path: Path) -> None:
+    home, called = trained
+    options = ["--prompt", PROMPT, "--seed", 3, "--upscale", 8, "--out", tmp_path]
+    (file,) = call(home, "--json", "generate", called.document["model_version"], *options).document["files"]
+    with av.open(file["path"]) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert np.stack(frames).shape == (8, 128, 128, 3)
+    stripped = tmp_path / "stripped.mp4"
+    with av.open(str(stripped), "w") as container:
+        stream = container.add_stream("libx264", rate=4, options={"crf": "28"})
+        stream.width, stream.height, stream.pix_fmt = 128, 128, "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    verified = call(home, "--json", "content", "verify", stripped)
+    checks = {check["name"]: check["outcome"] for check in verified.document["checks"]}
+    assert (checks["watermark"], checks["manifest"]) == ("held", "absent")
+    assert verified.document["attribution"]["model"] == called.document["model_version"]
+    assert verified.exit_code == 4  # a mark is evidence, not proof
+
+
 @pytest.mark.parametrize("media_format", ["webp", "gif"])
 def test_animations_carry_credentials_too(trained: tuple[Path, Called], tmp_path: Path, media_format: str) -> None:
     home, called = trained
