@@ -11,10 +11,12 @@ from typing import Any
 
 from components.handles import read_handle, write_handle
 from components.runtime import RunContext, describe_error, run_step
+from components.specs import STEPS
 from components.store import ArtifactRef
 from infra.home import Home
 from infra.locking import is_locked
 from infra.processes import exit_when
+from infra.progress import tell_parts
 from infra.run_records import lock_path, stop_path
 from infra.runs import get_run
 from infra.settings import Settings
@@ -30,6 +32,7 @@ def run_component(
     params: str,
     inputs: Mapping[str, Any],
     outputs: Mapping[str, Any],
+    part: str | None = None,
 ) -> Mapping[str, ArtifactRef]:
     """Runs a step inside a kfp component and passes on where what it made is, see `components.handles`.
 
@@ -42,6 +45,7 @@ def run_component(
         params: JSON: each step's configuration by the step's name.
         inputs: kfp artifacts by input name.
         outputs: kfp artifacts by output name.
+        part: The part's number, for a step that a run does part by part.
 
     Returns:
         What it made.
@@ -49,17 +53,36 @@ def run_component(
     Raises:
         SystemExit: The step failed; what and why is recorded in the home and in the step's log.
     """
-    with step_process(step, home=home, run_id=run_id) as run:
+    number = None if part is None else int(part)
+    name = step if number is None else f"{step}-{number:04d}"
+    with step_process(name, home=home, run_id=run_id) as run:
         given = {name: read_handle(Path(artifact.path), run.home.path) for name, artifact in inputs.items()}
         made = run_step(
             run,
             step,
-            json.loads(params).get(step, {}),
+            _config(json.loads(params), step, number),
             {name: handle.folder for name, handle in given.items()},
             declared={name: handle.digest for name, handle in given.items() if handle.digest is not None},
+            part=number,
         )
         pass_on(run.home, outputs, made)
     return made
+
+
+def _config(params: Mapping[str, Any], step: str, part: int | None) -> dict[str, Any]:
+    """Returns what a step is told; a step that does a share of another has what that one is told and it knows, and its part."""
+    spec = STEPS[step]
+    told = params.get(spec.whole, {})
+    if not spec.share_of:
+        return dict(told)
+    known = {name: value for name, value in told.items() if name in spec.config_class().model_fields}
+    return known if part is None else {**known, "part": part}
+
+
+def begin_parts(step: str, numbers: list[str], *, home: str, run_id: str) -> list[str]:
+    """Says, for whoever looks, in how many parts a run does a step, and returns their numbers, over which the pipeline loops."""
+    tell_parts(Home.open(Settings.load(Path(home)), create=False).run_folder(run_id) / "progress", step, len(numbers))
+    return numbers
 
 
 @contextmanager

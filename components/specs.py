@@ -19,7 +19,10 @@ class StepSpec:
         outputs: Kinds by output name.
         optional: Inputs that may be missing.
         many: Inputs of which there are several, named with a number after a hyphen: ``made-0000``, ``made-0001`` and so on.
-        contained: Whether it has an image; a step without one is done where the command is given, on a file that lies there.
+        contained: Whether it has an image of its own; a step without one is done in that of the step it is a share of, or where
+            the command is given, on a file that lies there.
+        share_of: The step that it does a share of, where there is one: it has that step's image, what it can be told is told to
+            that step, and a person sees the two as one.
     """
 
     name: str
@@ -28,6 +31,7 @@ class StepSpec:
     optional: frozenset[str] = frozenset()
     many: frozenset[str] = frozenset()
     contained: bool = True
+    share_of: str = ""
 
     @property
     def module(self) -> str:
@@ -48,6 +52,11 @@ class StepSpec:
                 found[name] = kind
         return found
 
+    @property
+    def whole(self) -> str:
+        """The step that it does a share of, or else itself."""
+        return self.share_of or self.name
+
     def config_class(self) -> "type[BaseModel]":
         """Returns the step's configuration class; cheap, since no ``config.py`` imports anything heavy."""
         found: Any = import_module(f"components.{self.name}.config").Config
@@ -58,9 +67,25 @@ _STEPS = (
     StepSpec(name="validate_data", inputs={"dataset": "dataset"}, outputs={"validation": "validation", "data_docs": "data_docs"}),
     StepSpec(name="train_codec", inputs={"dataset": "dataset", "validation": "validation"}, outputs={"codec": "codec"}),
     StepSpec(
+        name="plan_encoding",
+        inputs={"dataset": "dataset", "validation": "validation"},
+        outputs={"plan": "encoding_plan"},
+        contained=False,
+        share_of="encode_latents",
+    ),
+    StepSpec(
+        name="encode_part",
+        inputs={"dataset": "dataset", "validation": "validation", "codec": "codec", "plan": "encoding_plan"},
+        outputs={"encoded": "encoded_part"},
+        contained=False,
+        share_of="encode_latents",
+    ),
+    StepSpec(
         name="encode_latents",
-        inputs={"dataset": "dataset", "validation": "validation", "codec": "codec"},
+        inputs={"dataset": "dataset", "validation": "validation", "codec": "codec", "encoded": "encoded_part"},
         outputs={"latents": "latents"},
+        optional=frozenset({"encoded"}),
+        many=frozenset({"encoded"}),
     ),
     StepSpec(name="train_dit", inputs={"latents": "latents"}, outputs={"model": "model"}),
     StepSpec(name="finetune_dit", inputs={"latents": "latents", "base": "package"}, outputs={"model": "model"}),

@@ -59,7 +59,7 @@ class StepContext:
 
     @property
     def _image(self) -> dict[str, str]:
-        name, _, digest = self.home.settings.images.get(self.spec.name, "").rpartition("@")
+        name, _, digest = self.home.settings.images.get(self.spec.whole, "").rpartition("@")
         return {"image": name, "image_digest": digest} if digest else {}
 
 

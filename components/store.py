@@ -20,7 +20,8 @@ class ArtifactRef:
     """A folder of a known kind and digest.
 
     Attributes:
-        kind: ``dataset``, ``validation``, ``latents``, ``codec``, ``model``, ``evaluation``, ``package``, ``media_set``.
+        kind: ``dataset``, ``validation``, ``codec``, ``encoded_part``, ``latents``, ``model``, ``evaluation``, ``package``,
+            ``media_set``.
         digest: The folder's digest; a package's leaves out its signature.
         path: Where it is.
     """
@@ -44,6 +45,15 @@ def artifact_digest(kind: str, path: Path) -> str:
     if not path.is_dir():
         raise IntegrityError(f"the {kind} folder {path} is missing", hint="run the pipeline again; what is missing is made anew")
     return tree_digest(path, exclude=_UNSIGNED.get(kind, ()))
+
+
+def hand_over(source: Path, target: Path) -> None:
+    """Gives a finished file a second name; a copy where the disk knows no second names."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 class WorkFolder:

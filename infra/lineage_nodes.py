@@ -16,6 +16,8 @@ from infra.lineage_subjects import digest_of, run_of_step
 _STEPS = {
     "validate_data": "Check the data",
     "train_codec": "Train the codec",
+    "plan_encoding": "Divide the data",
+    "encode_part": "Encode a part",
     "encode_latents": "Encode to latents",
     "train_dit": "Train the model",
     "finetune_dit": "Fine-tune the model",
@@ -31,6 +33,8 @@ _KINDS = {
     "validation": "Validation report",
     "data_docs": "Data docs",
     "codec": "Codec",
+    "encoding_plan": "Plan of the encoding",
+    "encoded_part": "Part of the latents",
     "latents": "Latents",
     "model": "Trained weights",
     "evaluation": "Evaluation",
@@ -82,6 +86,9 @@ def _describe(subject: str, records: Records, *, members: Sequence[str]) -> Node
 def step_title(subject: str, records: Records) -> str:
     """Returns what a person calls a step."""
     name = subject.partition("#")[2] or subject.rpartition("/")[2]
+    step, _, part = name.partition("-")
+    if part and step in _STEPS:
+        return f"{_STEPS[step]} ({part})"
     return media_step_title(subject, records) or _STEPS.get(name, name.replace("_", " ") or subject)
 
 

@@ -86,3 +86,23 @@ def read_progress(path: Path) -> StepProgress | None:
         return StepProgress(**json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
+
+
+def tell_parts(folder: Path, step: str, num_parts: int) -> None:
+    """Says, for whoever looks, in how many parts a run does a step.
+
+    Args:
+        folder: The folder of the run's progress files.
+        step: The step.
+        num_parts: How many.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{step}.parts").write_text(str(num_parts), encoding="ascii")
+
+
+def told_parts(folder: Path, step: str) -> int:
+    """Returns what `tell_parts` said, or 0 before that."""
+    try:
+        return int((folder / f"{step}.parts").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return 0

@@ -64,6 +64,11 @@ class RunRow:
         """Whether it has all steps of its pipeline; others are of single steps, also under a pipeline's name."""
         return self.runner in {*PIPELINE_RUNNERS, REMOTE_RUNNER}
 
+    @property
+    def where(self) -> str:
+        """By what it runs or ran, and where: ``kubeflow on kubeflow.example``, ``subprocess on laptop``."""
+        return f"{self.runner} on {self.host}" if self.host else self.runner
+
 
 @dataclass(frozen=True, kw_only=True)
 class StepRow:

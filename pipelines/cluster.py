@@ -8,6 +8,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from components.cluster_training import TRAINERS
+from components.specs import STEPS as ALL_STEPS
 from infra.cluster_values import (
     Accelerator,
     ClusterValues,
@@ -25,13 +26,16 @@ from infra.cluster_values import (
 )
 from infra.errors import BadSettingError
 from infra.train_jobs.plan import TrainJobPlan, TrainJobSettings
-from pipelines.graph import PIPELINES
+from pipelines.graph import PIPELINES, whole_of
 
 _MAX_FILE_BYTES = 1 << 20
 _TIMEOUT: Final = "1d"
 _HINT: Final = "docs/KUBEFLOW.md has an example"
 
 STEPS: Final = frozenset(step for steps in PIPELINES.values() for step in steps) | {"record_end"}
+SHARES: Final = frozenset(step for step, spec in ALL_STEPS.items() if spec.share_of in STEPS)
+_LIGHT: Final = frozenset({"plan_encoding"})
+"""Shares of a step that need nothing of what it needs."""
 
 
 class Retries(ClusterValues):
@@ -101,7 +105,7 @@ class Cluster(ClusterValues):
         secrets: Environment variables out of Secrets of the cluster.
         environment: Environment variables that are none: where the database, MLflow and the object store are.
         pull_secrets: Secrets with which images are pulled.
-        parallelism: Parts of a table that are made at a time.
+        parallelism: Parts at a time: of a table that is made, of a dataset that is encoded.
         defaults: What every step gets.
         steps: What single steps get.
         train_job: The machines that train a transformer in place of the step's own pod, which then only watches.
@@ -126,8 +130,8 @@ class Cluster(ClusterValues):
 
     @model_validator(mode="after")
     def _check(self) -> "Cluster":
-        for where, names in (("images", self.images), ("steps", self.steps)):
-            if unknown := sorted({*names} - STEPS):
+        for where, names, known in (("images", self.images, STEPS), ("steps", self.steps, STEPS | SHARES)):
+            if unknown := sorted({*names} - known):
                 raise ValueError(f"{where}: there is no step {unknown[0]!r}")
         require_no_secret(self.environment)
         for step in sorted(TRAINERS) if self.train_job else ():
@@ -136,8 +140,12 @@ class Cluster(ClusterValues):
         return self
 
     def resources(self, step: str) -> StepResources:
-        """Returns what a step gets."""
-        return self.steps.get(step, StepResources()).over(self.defaults).over(StepResources(retries=Retries(), timeout=_TIMEOUT))
+        """Returns what a step gets; one that does a share of another gets what that one does, where nothing is said of it."""
+        names = (step,) if step in _LIGHT else (step, whole_of(step))
+        found = StepResources()
+        for name in names:
+            found = found.over(self.steps.get(name, StepResources()))
+        return found.over(self.defaults).over(StepResources(retries=Retries(), timeout=_TIMEOUT))
 
     def train_plan(self, step: str) -> TrainJobPlan | None:
         """Returns what a step's TrainJobs are made with, or None for a step that does its work in its own pod.

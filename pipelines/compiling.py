@@ -8,28 +8,31 @@ from pathlib import Path
 from governance.errors import IntegrityError
 from infra.errors import BadSettingError
 from pipelines.cluster import Cluster
-from pipelines.graph import PIPELINES, load_pipeline
-from pipelines.shaping import compiled_for
+from pipelines.graph import ENCODE_STEP, PIPELINES, load_pipeline
+from pipelines.shaping import compiled_for, traced
 
 _HEAD = re.compile(rb"# groundswell pipeline (?P<pipeline>[a-z]+), sha256 of all that follows: (?P<digest>[0-9a-f]{64})\n")
 _MAX_BYTES = 16 << 20
 
 
-def compile_pipeline(pipeline: str, out: Path, *, cluster: Cluster | None = None) -> None:
+def compile_pipeline(pipeline: str, out: Path, *, cluster: Cluster | None = None, in_parts: bool = False) -> None:
     """Writes a pipeline's IR YAML, with a first line by which `read_compiled` knows whether it was edited.
 
     Args:
         pipeline: ``training``, ``codec``, ``finetune`` or ``generation``.
         out: The file; replaced only by a complete one.
         cluster: What the steps get on the cluster; nothing in particular if not given.
+        in_parts: Whether the dataset is encoded in parts, as many as the parameters of a run say.
 
     Raises:
-        BadSettingError: There is no such pipeline, or the file's name does not end in ``.yaml``.
+        BadSettingError: There is no such pipeline, it encodes nothing, or the file's name does not end in ``.yaml``.
     """
-    from kfp import compiler, dsl
+    from kfp import compiler
 
     if pipeline not in PIPELINES:
         raise BadSettingError(f"there is no pipeline {pipeline!r}", hint=f"pipelines: {', '.join(PIPELINES)}")
+    if in_parts and ENCODE_STEP not in PIPELINES[pipeline]:
+        raise BadSettingError(f"the pipeline {pipeline} encodes no dataset", hint="leave out --encode-in-parts")
     if out.suffix not in {".yaml", ".yml"}:
         raise BadSettingError(f"{out} is no YAML file name", hint="write -o training.yaml")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +40,7 @@ def compile_pipeline(pipeline: str, out: Path, *, cluster: Cluster | None = None
     try:
         loaded = load_pipeline(pipeline)
         with compiled_for(cluster):
-            shaped = dsl.pipeline(loaded.pipeline_func, name=loaded.name, description=loaded.description)
+            shaped = traced(loaded, in_parts=in_parts)
         compiler.Compiler().compile(shaped, str(partial))
         body = partial.read_bytes()
         head = f"# groundswell pipeline {pipeline}, sha256 of all that follows: {hashlib.sha256(body).hexdigest()}\n"

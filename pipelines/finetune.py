@@ -3,11 +3,11 @@
 from kfp import dsl
 from kfp.dsl import Dataset, Model
 
-from components.encode_latents.component import encode_latents
 from components.evaluate.component import evaluate
 from components.finetune_dit.component import finetune_dit
 from components.register_model.component import register_model
 from components.validate_data.component import validate_data
+from pipelines.encoding import encoded
 from pipelines.shaping import ending, imported, shaped
 
 
@@ -33,8 +33,7 @@ def finetune(home: str, run_id: str, params: str, dataset: str, codec: str, base
         validated = shaped(validate_data(**shared, dataset=data.output), "validate_data")
         validation = validated.outputs["validation"]
         given = {"codec": frozen_codec.output, "dataset": data.output}
-        encoded = shaped(encode_latents(**shared, **given, validation=validation), "encode_latents")
-        latents = encoded.outputs["latents"]
+        latents = encoded(shared, given, validation)
         adapted = shaped(finetune_dit(**shared, latents=latents, base=package.output), "finetune_dit")
         model = adapted.outputs["model"]
         evaluated = shaped(evaluate(**shared, **given, model=model, latents=latents), "evaluate")

@@ -21,13 +21,14 @@ from infra.errors import HomeBusyError
 from infra.home import Home
 from infra.locking import try_lock
 from infra.processes import group_is_alive, stop_group
+from infra.progress import told_parts
 from infra.run_records import begin_run, end_dead_runs, end_run, lock_path, set_mlflow_run
 from infra.runs import StepError, get_steps
 from infra.settings import child_environment
 from infra.witnesses import sign_and_publish
 from pipelines.arguments import pipeline_arguments, resolve_model
 from pipelines.batch_run import hand_out
-from pipelines.graph import IMPORT_STEP, PIPELINES, shown_steps, step_of
+from pipelines.graph import IMPORT_STEP, PIPELINES, shown_names, shown_steps, step_of
 from pipelines.outcome import describe_outcome, write_report
 from pipelines.params import GenerationParams, PipelineParams
 from pipelines.recorded import status_of
@@ -248,7 +249,13 @@ def _worker_error(run: _Run, returncode: int, log_path: Path) -> StepError | Non
                     diagnosis=f"{row.step}: its process was killed before it could say why",
                     hint="often too little memory; run the same command again: finished steps are reused and training resumes",
                 )
-        if not found:
+        num_parts, told = sum("-" in row.step for row in found), told_parts(run.folder / "progress", step)
+        if found and num_parts < told:
+            return StepError(
+                diagnosis=f"{step}: {told - num_parts} of its {told} parts ended before they could say why",
+                hint="often too little memory; run the same command again: parts that are done are reused",
+            )
+        if not found or shown_names(step, (row.step for row in found))[-1] not in rows:
             return StepError(
                 diagnosis=f"{step} never started{_last_line(run, step, log_path)}"
                 if returncode in {0, 1}

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from infra.home import Home
 from infra.runs import RunRow, StepRow, get_run, get_steps
 from infra.tables import ledger_entries
 from pipelines.graph import IMPORT_STEP, in_order, shown_steps
-from pipelines.views import RunOutcome, view_run
+from pipelines.views import RunOutcome, StepView, view_run
 
 _INTEGRITY = 4
 # Where to look: what it shows, the step that makes it, the output, and the file in it.
@@ -59,13 +60,18 @@ def describe_outcome(home: Home, run_id: str) -> RunOutcome:
         model_version=_model_version(rows.get("register_model")),
         report=report if report.is_file() else None,
         pictures=_pictures(rows),
-        steps=view.steps,
+        steps=view.steps if row.status == "running" else tuple(_ended(step, row.status) for step in view.steps),
         overhead_s=row.overhead_s or 0.0,
         wall_s=_wall_s(row),
         tampered=tampered,
         reused_all=bool(ordered) and all(step.status == "reused" for step in ordered),
         mlflow_run_id=row.mlflow_run_id,
     )
+
+
+def _ended(step: StepView, status: str) -> StepView:
+    """Returns the view of a step of a run that has ended: a process that was killed never said that it has."""
+    return replace(step, status=status) if step.status == "running" else step
 
 
 def _results_exit_code(step: StepRow | None) -> int:

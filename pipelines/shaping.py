@@ -1,4 +1,4 @@
-"""How a pipeline is shaped for a cluster when it is compiled; a local run needs none of it."""
+"""How a pipeline is shaped when it is traced: for a cluster, of which a local run needs nothing; in parts, where asked for."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -10,6 +10,7 @@ from infra.cluster_values import seconds
 from infra.settings import TRAIN_JOB
 from infra.train_jobs.leftovers import ENDS_TRAIN_JOBS
 from pipelines.cluster import Cluster
+from pipelines.graph import whole_of
 
 ENDING = "record_end"
 
@@ -20,6 +21,7 @@ class _Target:
 
 
 _TARGET: ContextVar[_Target | None] = ContextVar("target", default=None)
+_IN_PARTS: ContextVar[bool] = ContextVar("in_parts", default=False)
 
 
 @contextmanager
@@ -30,6 +32,27 @@ def compiled_for(cluster: Cluster | None) -> Iterator[None]:
         yield
     finally:
         _TARGET.reset(token)
+
+
+def traced(pipeline: Any, *, in_parts: bool) -> Any:
+    """Returns a pipeline of kfp's as it is shaped where this is called.
+
+    Args:
+        pipeline: The pipeline, as it was traced when it was imported.
+        in_parts: Whether its dataset is encoded part by part.
+    """
+    from kfp import dsl
+
+    token = _IN_PARTS.set(in_parts)
+    try:
+        return dsl.pipeline(pipeline.pipeline_func, name=pipeline.name, description=pipeline.description)
+    finally:
+        _IN_PARTS.reset(token)
+
+
+def encodes_in_parts() -> bool:
+    """Returns whether a dataset is encoded part by part, by as many tasks as `encode_latents.parts` says."""
+    return _IN_PARTS.get()
 
 
 def parallelism(default: int) -> int:
@@ -125,5 +148,5 @@ def _set_surroundings(task: Any, cluster: Cluster, step: str) -> None:
         task.set_env_variable(TRAIN_JOB, ENDS_TRAIN_JOBS)
     if cluster.pull_secrets:
         kubernetes.set_image_pull_secrets(task, list(cluster.pull_secrets))
-    if step in cluster.images:
-        task.set_container_image(cluster.images[step])
+    if (image := cluster.images.get(whole_of(step))) is not None:
+        task.set_container_image(image)

@@ -19,13 +19,13 @@ from governance.digest import tree_digest
 from governance.errors import IntegrityError
 from infra.home import Home
 from infra.lineage import record_event
+from infra.progress import tell_parts
 from infra.request_salt import write_salt
 from infra.source_digest import lock_digest, source_digest
 from infra.source_revision import source_revision
 from model_core.sampling.options import SamplingOptions
 from pipelines.generation import GenerateRequest
 from pipelines.requests_folder import copy_sources
-from pipelines.views import tell_parts
 
 STEP = "generate_batch"
 SPLIT_STEP = "split_requests"
@@ -72,7 +72,7 @@ def run_shard(*, home: str, run_id: str, params: str, shard: str, inputs: Mappin
         table, plan, package = (read_handle(Path(inputs[name].path), run.home.path) for name in ("table", "plan", "package"))
         found = read_plan(plan.folder)
         _require_same(found, table.folder, plan)
-        tell_parts(run.home.run_folder(run_id), STEP, len(found.shards))
+        tell_parts(run.home.run_folder(run_id) / "progress", STEP, len(found.shards))
         folder = run.home.run_folder(run_id) / "request" / f"{STEP}-{part:04d}"
         try:
             _write_requests(run, folder, table.folder, found.shards[part], seed=int(config.get("seed", 0)))

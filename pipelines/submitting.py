@@ -14,6 +14,7 @@ import yaml
 
 from components.runtime import describe_error
 from governance.digest import sha256_file
+from infra.errors import BadSettingError
 from infra.home import Home
 from infra.kubeflow import KubeflowServer, RemoteRun
 from infra.run_records import begin_run, end_run
@@ -22,7 +23,7 @@ from pipelines.arguments import pipeline_arguments, resolve_model
 from pipelines.cluster import Cluster
 from pipelines.compiling import compile_pipeline, read_compiled
 from pipelines.ending import record_run_end
-from pipelines.graph import PIPELINES
+from pipelines.graph import PIPELINES, asks_for_parts, whole_of
 from pipelines.params import PipelineParams
 from pipelines.recorded import status_of
 from pipelines.views import RunView, StepView
@@ -81,15 +82,21 @@ def submit_pipeline(
 
     Raises:
         IntegrityError: The compiled pipeline was changed.
+        BadSettingError: It was compiled in another shape than the parameters ask for.
         BackendUnavailableError: The server does not answer.
         RefusedError: It does not accept the token.
     """
     with TemporaryDirectory() as folder:
         if package is None:
             package = Path(folder) / f"{pipeline}.yaml"
-            compile_pipeline(pipeline, package, cluster=cluster)
+            compile_pipeline(pipeline, package, cluster=cluster, in_parts=asks_for_parts(params.step_configs()))
         read_compiled(package)
         spec, digest = _package(package), sha256_file(package)
+    if asks_for_parts(params.step_configs()) and not _is_in_parts(spec):
+        raise BadSettingError(
+            "encode_latents.parts is more than 1, and the compiled file has the dataset encoded by one task",
+            hint="compile it again with --encode-in-parts",
+        )
     params, of_model = resolve_model(home, params)
     run_id = str(uuid.uuid4())
     values = params.model_dump(mode="json")
@@ -142,6 +149,10 @@ def _package(path: Path) -> dict[str, Any]:
     return {"pipeline_spec": spec, "platform_spec": platforms[0]} if platforms else dict(spec)
 
 
+def _is_in_parts(package: dict[str, Any]) -> bool:
+    return "comp-encode-part" in package.get("pipeline_spec", package).get("components", {})
+
+
 def _mount_of(package: dict[str, Any]) -> str | None:
     """Returns where steps find the home, if the pipeline says that they mount it."""
     platforms = package.get("platform_spec", {}).get("platforms", {})
@@ -165,7 +176,7 @@ def _there(home: Home, arguments: dict[str, str], mount: str | None) -> dict[str
 def _view(run: Submitted, remote: RemoteRun, *, elapsed_s: float) -> RunView:
     states: dict[str, list[str]] = {}
     for task in remote.tasks:
-        states.setdefault(task.name.replace("-", "_"), []).append(_STATUSES.get(task.state, "waiting"))
+        states.setdefault(whole_of(task.name.replace("-", "_")), []).append(_STATUSES.get(task.state, "waiting"))
     views = tuple(_step_view(step, states.get(step, [])) for step in PIPELINES[run.pipeline])
     return RunView(run_id=run.run_id, pipeline=run.pipeline, elapsed_s=elapsed_s, steps=views)
 

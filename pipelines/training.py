@@ -3,11 +3,11 @@
 from kfp import dsl
 from kfp.dsl import Dataset, Model
 
-from components.encode_latents.component import encode_latents
 from components.evaluate.component import evaluate
 from components.register_model.component import register_model
 from components.train_dit.component import train_dit
 from components.validate_data.component import validate_data
+from pipelines.encoding import encoded
 from pipelines.shaping import ending, imported, shaped
 
 
@@ -31,8 +31,7 @@ def training(home: str, run_id: str, params: str, dataset: str, codec: str) -> N
         validated = shaped(validate_data(**shared, dataset=data.output), "validate_data")
         validation = validated.outputs["validation"]
         given = {"codec": frozen_codec.output, "dataset": data.output}
-        encoded = shaped(encode_latents(**shared, **given, validation=validation), "encode_latents")
-        latents = encoded.outputs["latents"]
+        latents = encoded(shared, given, validation)
         trained = shaped(train_dit(**shared, latents=latents), "train_dit")
         model = trained.outputs["model"]
         evaluated = shaped(evaluate(**shared, **given, model=model, latents=latents), "evaluate")

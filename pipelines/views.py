@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from infra.progress import StepProgress, read_progress
+from components.specs import STEPS
+from infra.progress import StepProgress, read_progress, told_parts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +80,26 @@ def view_run(run_folder: Path, *, run_id: str, pipeline: str, steps: Sequence[st
 
 
 def _view(folder: Path, name: str) -> StepView:
-    """Returns the view of a step; where a run does it part by part, of all parts as one."""
-    parts = [progress for path in sorted(folder.glob(f"{name}-*.json")) if (progress := read_progress(path)) is not None]
-    if not parts:
-        return _view_step(name, read_progress(folder / f"{name}.json"))
+    """Returns the view of a step; where a run does it part by part, of all parts as one, with what plans and what joins them."""
+    own, shares = read_progress(folder / f"{name}.json"), [step for step, spec in STEPS.items() if spec.share_of == name]
+    planned = next((found for step in shares if (found := read_progress(folder / f"{step}.json")) is not None), None)
+    paths = sorted(path for step in (name, *shares) for path in folder.glob(f"{step}-*.json"))
+    parts = [progress for path in paths if (progress := read_progress(path)) is not None]
+    of_parts = _view_parts(name, parts, max(len(parts), told_parts(folder, name))) if parts else None
+    if own is None:
+        view = of_parts or _view_step(name, planned)
+        is_open = planned is not None and view.status in {"completed", "reused"}  # until the parts are joined
+        return replace(view, status="running") if is_open else view
+    joined = _view_step(name, own)
+    if of_parts is None:
+        return joined
+    begun = min(one.started for one in (*parts, planned or own))
+    return replace(joined, fields=of_parts.fields, elapsed_s=joined.elapsed_s + max(0.0, own.started - begun))
+
+
+def _view_parts(name: str, parts: Sequence[StepProgress], num_parts: int) -> StepView:
     views = [_view_step(name, part) for part in parts]
     states = [view.status for view in views]
-    num_parts = max(len(views), _told_parts(folder, name))
     state = next((one for one in ("running", "failed", "interrupted") if one in states), "completed")
     if state == "completed":
         state = "running" if len(views) < num_parts else "reused" if set(states) == {"reused"} else "completed"
@@ -101,20 +115,6 @@ def _view(folder: Path, name: str) -> StepView:
         summary="; ".join(problems)
         or f"{num_parts:,} {'part' if num_parts == 1 else 'parts'}, {states.count('reused'):,} of them reused",
     )
-
-
-def tell_parts(run_folder: Path, step: str, num_parts: int) -> None:
-    """Says, for whoever looks, in how many parts a run does a step."""
-    path = run_folder / "progress" / f"{step}.parts"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(str(num_parts), encoding="ascii")
-
-
-def _told_parts(folder: Path, name: str) -> int:
-    try:
-        return int((folder / f"{name}.parts").read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return 0
 
 
 def _view_step(name: str, progress: StepProgress | None) -> StepView:

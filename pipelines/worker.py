@@ -13,8 +13,9 @@ from typing import Any
 
 from infra.processes import exit_with_parent
 from infra.settings import Settings
-from pipelines.graph import load_pipeline
+from pipelines.graph import asks_for_parts, load_pipeline
 from pipelines.runners import container_options
+from pipelines.shaping import traced
 
 
 def main(job_path: str) -> None:
@@ -30,7 +31,7 @@ def main(job_path: str) -> None:
 
     job = json.loads(Path(job_path).read_text(encoding="utf-8"))
     local.init(runner=_runner(job), pipeline_root=job["home"], raise_on_error=True)
-    load_pipeline(job["pipeline"])(**job["arguments"])
+    traced(load_pipeline(job["pipeline"]), in_parts=asks_for_parts(json.loads(job["arguments"]["params"])))(**job["arguments"])
 
 
 def _runner(job: Mapping[str, Any]) -> Any:

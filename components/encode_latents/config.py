@@ -15,6 +15,8 @@ class Config(BaseModel):
         caption_tokens: Whether the states of captions' tokens are kept beside their pooled embeddings, for networks that attend
             to them (`train_dit.text_conditioning=cross_attention`).
         num_shown: Held-out pictures in `reconstructions.png`.
+        parts: In how many parts a pipeline has the dataset encoded side by side, where it has as many shards; 1 for a single
+            process. The latents are the same.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -24,3 +26,4 @@ class Config(BaseModel):
     device: DeviceName = "auto"
     caption_tokens: bool = False
     num_shown: int = Field(default=14, ge=1)
+    parts: int = Field(default=1, ge=1, le=1000)

@@ -1,8 +1,7 @@
 """Encodes a validated dataset once: pictures to latents by the frozen codec, captions to vectors by the frozen text encoder."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,44 +9,31 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from einops import rearrange
-from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from components.encode_latents.config import Config
+from components.encode_part.encoding import Fidelity, encode_shards
+from components.encode_part.part import PartIdentity, join_parts
 from components.ports import Ports, StepReport
 from components.validated import require_validated
 from governance.digest import tree_digest
 from model_core.codec.autoencoder import Codec
-from model_core.codec.batches import clips_to_unit_range, to_bytes, to_unit_range
+from model_core.codec.batches import to_bytes, to_unit_range
 from model_core.codec.io import load_codec
-from model_core.codec.quality import psnr, ssim
 from model_core.codec.report import picture_grid, reconstruction_rows
 from model_core.conditioning.text import MiniLMEncoder, TextEncoder
 from model_core.data.dataset import Dataset
 from model_core.data.latent_moments import channel_moments
-from model_core.data.latents import INDEX_SCHEMA, NONE_INDEX, LatentsConfig, TextEncoderInfo, shard_name, write_index, write_shard
+from model_core.data.latents import INDEX_SCHEMA, NONE_INDEX, LatentsConfig, TextEncoderInfo, shard_name, write_index
 from model_core.data.media import encode_png
 from model_core.data.split import HOLDOUT, SPLITS, TRAIN
-from model_core.device import exact_convolutions, select_device
-from model_core.errors import BadDataError, BadModelError
-from model_core.finite import first_not_finite
-from model_core.memory import memory_named
+from model_core.device import select_device
+from model_core.errors import BadDataError
 
 FORMAT = "groundswell-latents-report/1"
 _SHOWN_SIDE = 128
 _CAPTIONS_PER_BATCH = 64
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Part:
-    """The work between two points to resume from: latents and the fidelity of each item."""
-
-    latents: Tensor
-    psnr: Tensor
-    ssim: Tensor
+_PART_PREFIX = "encoded-"
 
 
 def run(
@@ -58,40 +44,45 @@ def run(
     *,
     text_encoder: TextEncoder | None = None,
 ) -> StepReport:
-    """Encodes `inputs["dataset"]` with `inputs["codec"]` into `outputs["latents"]`.
+    """Encodes `inputs["dataset"]` with `inputs["codec"]` into `outputs["latents"]`, or joins the parts in which that was done.
 
     Args:
         config: How to go about it.
-        inputs: `dataset`, `validation`, `codec`.
-        outputs: `latents`.
+        inputs: `dataset`, `validation`, `codec`; `encoded-0000` and so on where `encode_part` has encoded the dataset in parts.
+        outputs: `latents`: the same bytes either way.
         ports: The world around the step.
         text_encoder: What embeds captions; all-MiniLM-L6-v2 by default.
 
     Raises:
-        IntegrityError: The dataset is not the one that `inputs["validation"]` is about.
+        IntegrityError: The dataset is not the one that `inputs["validation"]` is about; or a part is missing, there twice, of
+            another dataset, codec or division, or not as it was written.
         BadDataError: The dataset cannot be opened or a picture cannot be read.
         BadModelError: The codec is damaged, does not divide the pictures' size, or makes latents that are not finite; a batch
             does not fit into memory, or there is no such device.
     """
     dataset_digest = require_validated(inputs["dataset"], inputs["validation"])
     dataset, codec = Dataset.open(inputs["dataset"]), load_codec(inputs["codec"]).to(select_device(config.device))
-    size, num_frames = dataset.info.image_size, dataset.info.num_frames
-    latent_shape = codec.config.latent_shape(num_frames, size, size)
-    encoder = text_encoder or MiniLMEncoder()
-    folder, total = outputs["latents"], len(dataset)
-    fidelity: dict[str, list[Tensor]] = {"psnr": [], "ssim": []}
-    for number, start in enumerate(range(0, total, config.shard_size)):
-        rows = range(start, min(start + config.shard_size, total))
-        with memory_named(f"encoding {config.batch_size} pictures of {size}x{size} at a time", hint="lower batch_size"):
-            part = _part(codec, dataset, rows, config, ports, number, latent_shape)
-        write_shard(folder, number, part.latents)
-        fidelity["psnr"].append(part.psnr)
-        fidelity["ssim"].append(part.ssim)
+    size, total = dataset.info.image_size, len(dataset)
+    whole = PartIdentity(
+        dataset_digest=dataset_digest,
+        codec_digest=tree_digest(inputs["codec"]),
+        latent_shape=codec.config.latent_shape(dataset.info.num_frames, size, size),
+        shard_size=config.shard_size,
+    )
+    encoder, folder = text_encoder or MiniLMEncoder(), outputs["latents"]
+    parts = {name: path for name, path in inputs.items() if name.startswith(_PART_PREFIX)}
+    if parts:
+        fidelity = join_parts(parts, whole, folder, ports.progress, num_items=total)
+    else:
+        shards = range(-(-total // config.shard_size))
+        fidelity = encode_shards(
+            codec, dataset, shards, folder, ports, shard_size=config.shard_size, batch_size=config.batch_size
+        )
     captions, embeddings, tokens = _embed_captions(dataset, encoder, ports, keep_tokens=config.caption_tokens)
     latents_config = LatentsConfig(
-        codec_digest=tree_digest(inputs["codec"]),
+        codec_digest=whole.codec_digest,
         dataset_digest=dataset_digest,
-        latent_shape=latent_shape,
+        latent_shape=whole.latent_shape,
         image_size=size,
         fps=dataset.info.fps,
         labels=tuple(dataset.labels),
@@ -99,66 +90,10 @@ def run(
     )
     index = _index(dataset, config.shard_size, captions)
     write_index(folder, latents_config, index, captions=captions, embeddings=embeddings, tokens=tokens)
-    measured = {name: torch.cat(values) for name, values in fidelity.items()}
-    report = _report(dataset, measured, folder, latents_config, num_captions=len(captions))
+    report = _report(dataset, fidelity, folder, latents_config, num_captions=len(captions))
     (folder / "report.json").write_text(json.dumps(report, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
     _draw(codec, dataset, config.num_shown, folder / "reconstructions.png")
     return _step_report(report, dataset)
-
-
-def _part(
-    codec: Codec, dataset: Dataset, rows: range, config: Config, ports: Ports, number: int, shape: tuple[int, int, int, int]
-) -> _Part:
-    """Returns the latents of rows: those kept by an earlier attempt, or new ones, which it keeps for a later one."""
-    path = ports.scratch / f"part-{number:05d}.safetensors"
-    kept = _kept_part(path, (len(rows), *shape))
-    if kept is not None:
-        ports.progress.update(rows.stop, len(dataset), "encoding pictures")
-        return kept
-    done = []
-    at_a_time = max(1, config.batch_size // dataset.info.num_frames)
-    for start in range(rows.start, rows.stop, at_a_time):
-        batch = range(start, min(start + at_a_time, rows.stop))
-        digests = [dataset.value("sha256", row) for row in batch]
-        done.append(_encode(codec, clips_to_unit_range(torch.from_numpy(dataset.clips(batch))), digests))
-        ports.progress.update(batch.stop, len(dataset), "encoding pictures")
-    part = _Part(
-        latents=torch.cat([item.latents for item in done]),
-        psnr=torch.cat([item.psnr for item in done]),
-        ssim=torch.cat([item.ssim for item in done]),
-    )
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(save({"latents": part.latents, "psnr": part.psnr, "ssim": part.ssim}))
-    partial.replace(path)
-    return part
-
-
-def _kept_part(path: Path, shape: tuple[int, ...]) -> _Part | None:
-    """Returns what an earlier attempt kept, None where there is nothing of use."""
-    try:
-        part = _Part(**load_file(path))
-    except (OSError, SafetensorError, TypeError, ValueError):
-        return None
-    sound = part.latents.shape == shape and part.psnr.shape == part.ssim.shape == shape[:1]
-    return part if sound and bool(part.latents.isfinite().all()) else None
-
-
-@torch.no_grad()
-@exact_convolutions()
-def _encode(codec: Codec, clips: Float[Tensor, "n 3 t H W"], digests: Sequence[str]) -> _Part:
-    latents = codec.encode(clips.to(codec.device))  # [n c t h w]
-    if (place := first_not_finite(latents)) is not None:
-        raise BadModelError(
-            f"the codec encodes item {digests[place][:16]} of the dataset to numbers that are not finite",
-            hint="train the codec again with a lower learning rate, or use the shipped one",
-        )
-    frames, decoded = (
-        rearrange(each, "n rgb t H W -> (n t) rgb H W") for each in (clips, codec.decode(latents).to(clips.device))
-    )
-    of_clips = {
-        name: measure(frames, decoded).reshape(len(clips), -1).mean(1) for name, measure in (("psnr", psnr), ("ssim", ssim))
-    }
-    return _Part(latents=latents.to(clips.device), **of_clips)
 
 
 def _embed_captions(
@@ -198,12 +133,14 @@ def _index(dataset: Dataset, shard_size: int, captions: list[str]) -> pa.Table:
     return pa.table(columns, schema=INDEX_SCHEMA)
 
 
-def _report(
-    dataset: Dataset, measured: Mapping[str, Tensor], folder: Path, config: LatentsConfig, *, num_captions: int
-) -> dict[str, Any]:
+def _report(dataset: Dataset, measured: Fidelity, folder: Path, config: LatentsConfig, *, num_captions: int) -> dict[str, Any]:
     rows = {split: dataset.rows(split) for split in SPLITS if dataset.rows(split)}
     fidelity: dict[str, Any] = {
-        split: {**{name: round(float(value[chosen].mean()), 4) for name, value in measured.items()}, "num_items": len(chosen)}
+        split: {
+            "psnr": round(float(measured.psnr[chosen].mean()), 4),
+            "ssim": round(float(measured.ssim[chosen].mean()), 4),
+            "num_items": len(chosen),
+        }
         for split, chosen in rows.items()
     }
     chosen = torch.zeros(len(dataset), dtype=torch.bool)

@@ -1,8 +1,6 @@
 """Makes one part of a table of requests, each request on record as any other is."""
 
 import json
-import os
-import shutil
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -12,6 +10,7 @@ from typing import Final
 from components.collect_results.results import BAD, MADE, REFUSED, Result
 from components.generate_batch.config import Config
 from components.ports import Ports, StepReport
+from components.store import hand_over
 from model_core.errors import BadDataError
 
 RESULTS_NAME: Final = "results.json"
@@ -38,7 +37,7 @@ def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path],
     results = [Result(**one) for one in ports.maker.make(inputs["requests"], options, ports.scratch, ports.progress)]
     for result in results:
         for name in (result.file, str(result.grid)) if result.file else ():
-            _hand_over(ports.scratch / name, outputs["made"] / name)
+            hand_over(ports.scratch / name, outputs["made"] / name)
     text = json.dumps([asdict(one) for one in results], indent=1)
     (outputs["made"] / RESULTS_NAME).write_text(text, encoding="utf-8")
     counts = Counter(one.status for one in results)
@@ -48,12 +47,3 @@ def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path],
         summary=", ".join(told),
         facts={"final": not any(one.may_come_out_otherwise for one in results)},
     )
-
-
-def _hand_over(source: Path, target: Path) -> None:
-    """Gives a finished file a second name; a copy where the disk knows no second names."""
-    target.parent.mkdir(exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)

@@ -26,8 +26,13 @@ from pipelines.graph import PIPELINES
     type=click.Path(path_type=Path),
     help="What steps get there: resources, nodes, the home's volume, secrets, images by digest. docs/KUBEFLOW.md has an example.",
 )
+@click.option(
+    "--encode-in-parts",
+    is_flag=True,
+    help="Encode the dataset in as many parts as a run's encode_latents.parts says, side by side.",
+)
 @pass_invocation
-def command(invocation: Invocation, pipeline: str, output: Path, cluster_file: Path | None) -> None:
+def command(invocation: Invocation, pipeline: str, output: Path, cluster_file: Path | None, encode_in_parts: bool) -> None:
     """Compile PIPELINE, training, codec, finetune or generation, to the YAML that Kubeflow Pipelines runs.
 
     Its exit handler records how a run ended, whatever became of it. The file's first line has the SHA-256 of the rest, so that a
@@ -37,7 +42,7 @@ def command(invocation: Invocation, pipeline: str, output: Path, cluster_file: P
     from pipelines.compiling import compile_pipeline
 
     cluster = read_cluster(cluster_file) if cluster_file else None
-    compile_pipeline(pipeline, output, cluster=cluster)
+    compile_pipeline(pipeline, output, cluster=cluster, in_parts=encode_in_parts)
     if invocation.as_json:
         echo_json({"pipeline": pipeline, "file": output.absolute()})
     else:

@@ -44,7 +44,7 @@ def command() -> None:
 @click.option("-n", "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many of the newest to list.")
 @pass_invocation
 def list_(invocation: Invocation, limit: int) -> None:
-    """List runs, newest first."""
+    """List runs, newest first: those of this machine, and those that were submitted to a cluster."""
     from infra.runs import list_runs
 
     home = invocation.open_home()
@@ -61,13 +61,14 @@ def list_(invocation: Invocation, limit: int) -> None:
             short_id(run.run_id),
             run.pipeline,
             run.status,
+            run.where,
             format_time(run.started),
             format_duration(seconds_between(run.started, run.ended)),
             _remark_on(home, run),
         )
         for run in runs
     ]
-    echo_table(("run", "pipeline", "state", "started (UTC)", "time", ""), rows, right=(4,), state_column=2)
+    echo_table(("run", "pipeline", "state", "where", "started (UTC)", "time", ""), rows, right=(5,), state_column=2)
 
 
 @command.command("show")
@@ -99,6 +100,7 @@ def show(invocation: Invocation, run_id: str) -> None:
             ("run", run.run_id),
             ("pipeline", run.pipeline),
             ("state", run.status),
+            ("where", run.where),
             ("error", run.error.diagnosis if run.error else ""),
             ("hint", run.error.hint if run.error else ""),
             ("started", f"{format_time(run.started)} UTC"),
@@ -178,13 +180,9 @@ def _find_watched(home: "Home", run_id: str | None) -> "RunRow":
 
 
 def _remark_on(home: "Home", run: "RunRow") -> str:
-    from infra.runs import REMOTE_RUNNER
-
     if run.status == "running" and not _is_alive(home, run):
         return "its process is gone; the next run records it as failed"
-    if run.error:
-        return run.error.diagnosis
-    return f"on {run.host}" if run.runner == REMOTE_RUNNER else ""
+    return run.error.diagnosis if run.error else ""
 
 
 def _is_alive(home: "Home", run: "RunRow") -> bool:
@@ -258,6 +256,7 @@ def run_document(run: "RunRow") -> dict[str, Any]:
         "pipeline": run.pipeline,
         "status": run.status,
         "runner": run.runner,
+        "host": run.host,
         "actor": run.actor,
         "started": run.started,
         "ended": run.ended,

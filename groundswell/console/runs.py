@@ -18,7 +18,7 @@ from infra.home import Home
 from infra.logged_losses import logged_losses
 from infra.model_versions import list_versions
 from infra.runs import RunRow, StepRow, get_run, get_steps, list_runs, pipeline_names
-from pipelines.graph import PIPELINES, step_of
+from pipelines.graph import PIPELINES, shown_names, step_of
 from pipelines.views import view_run
 
 _PAGE = 50
@@ -88,7 +88,7 @@ def _steps(home: Home, run: RunRow, rows: list[StepRow]) -> list[dict[str, Any]]
     for name in by_name:
         recorded.setdefault(step_of(name), []).append(name)
     others = [name for step, parts in recorded.items() if step not in known for name in parts]
-    names = (*others, *(name for step in known for name in sorted(recorded[step]) or [step]))
+    names = (*others, *(name for step in known for name in shown_names(step, recorded[step])))
     started = 0.0
     view = view_run(home.run_folder(run.run_id), run_id=run.run_id, pipeline=run.pipeline, steps=names, started=started)
     found = []

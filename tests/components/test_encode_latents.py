@@ -114,7 +114,7 @@ def test_an_interrupted_step_ends_in_the_same_bytes_without_repeating_shards(tmp
 
 def test_a_damaged_part_of_an_earlier_attempt_is_made_again(tmp_path: Path, inputs: dict[str, Path]) -> None:
     encode(inputs, tmp_path / "whole", tmp_path / "scratch")
-    part = tmp_path / "scratch" / "part-00001.safetensors"
+    part = tmp_path / "scratch" / "shard-00001.safetensors"
     part.write_bytes(part.read_bytes()[:-50])
     encode(inputs, tmp_path / "again", tmp_path / "scratch")
     assert contents(tmp_path / "again") == contents(tmp_path / "whole")

@@ -118,7 +118,9 @@ def test_wrong_parameters_are_bad_input_before_a_home_is_made(
 
 def test_compiling_writes_what_kubeflow_takes(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[tuple[str, Path]] = []
-    monkeypatch.setattr("pipelines.compiling.compile_pipeline", lambda pipeline, out, *, cluster: written.append((pipeline, out)))
+    monkeypatch.setattr(
+        "pipelines.compiling.compile_pipeline", lambda pipeline, out, *, cluster, in_parts: written.append((pipeline, out))
+    )
     document = cli("--json", "compile", "training", "-o", "training.yaml").document
     assert written == [("training", Path("training.yaml"))]
     assert document["file"] == str(Path.cwd() / "training.yaml")

@@ -18,6 +18,7 @@ from pipelines.graph import PIPELINES
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
+ENCODING = ("plan-encoding", "encode-part", "encode-latents")
 
 
 def shown() -> list[str]:
@@ -132,6 +133,31 @@ def test_a_step_gets_its_resources_its_nodes_and_further_attempts(example: Path,
         "maxRetryCount": 2,
     }
     assert not any(task.get("cachingOptions") for task in tasks.values())
+
+
+def test_parts_of_a_dataset_get_what_the_step_gets_in_its_image_and_their_plan_no_accelerator(
+    example: Path, tmp_path: Path
+) -> None:
+    values = yaml.safe_load(example.read_text())
+    gpu = {"cpu": "8", "accelerator": {"type": "nvidia.com/gpu", "count": 1}, "node_selector": {"pool": "gpu"}, "timeout": "2d"}
+    image = f"registry.example/groundswell/encode-latents@sha256:{'2' * 64}"
+    values |= {"steps": {"encode_latents": gpu}, "images": {"encode_latents": image}}
+    compile_pipeline("training", tmp_path / "pipeline.yaml", cluster=Cluster.model_validate(values), in_parts=True)
+    spec, platforms = yaml.safe_load_all((tmp_path / "pipeline.yaml").read_text())
+    kubernetes = platforms["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    executors = {name: spec["deploymentSpec"]["executors"][f"exec-{name}"]["container"] for name in ENCODING}
+    assert {one["image"] for one in executors.values()} == {image}
+    assert {name for name, one in executors.items() if "accelerator" in one["resources"]} == {"encode-part", "encode-latents"}
+    assert executors["encode-part"]["resources"] == executors["encode-latents"]["resources"]
+    assert kubernetes["exec-encode-part"] == kubernetes["exec-encode-latents"]
+    assert kubernetes["exec-encode-part"]["activeDeadlineSeconds"] == str(2 * 86_400)
+    assert executors["plan-encoding"]["resources"]["resourceCpuLimit"] == "2"
+    assert kubernetes["exec-plan-encoding"]["pvcMount"] == kubernetes["exec-encode-part"]["pvcMount"]
+    tasks = spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    assert tasks["for-loop-2"]["iteratorPolicy"]["parallelismLimit"] == 8
+    assert spec["components"]["comp-for-loop-2"]["dag"]["tasks"]["encode-part"]["retryPolicy"]["maxRetryCount"] == 2
+    own = Cluster.model_validate({**values, "steps": {"encode_latents": gpu, "encode_part": {"cpu": "3"}}})
+    assert (own.resources("encode_part").cpu, own.resources("encode_part").node_selector) == ("3", {"pool": "gpu"})
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES)

@@ -1,6 +1,9 @@
 """Runs on a Kubeflow cluster: on record from beginning to end, shown with the others; and one line where none can be had."""
 
 import json
+import platform
+import re
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,11 +11,14 @@ from typing import Any
 import pytest
 
 from infra.home import Home
+from infra.identities import first_identity
 from infra.ledger import iter_entries
 from infra.ledger_verification import verify_ledger
-from infra.run_records import end_dead_runs
+from infra.locking import try_lock
+from infra.run_records import begin_run, end_dead_runs, lock_path
 from infra.runs import RunRow, list_runs
 from pipelines.ending import record_run_end
+from tests.console_server import serving
 from tests.kubeflow_server import KubeflowPipelines, kubeflow_pipelines
 from tests.pipelines.calling import Called, call_here, flags
 
@@ -75,6 +81,42 @@ def test_a_run_is_on_record_from_beginning_to_end_and_shown_with_the_others(
     assert [(one["run_id"], one["status"]) for one in listed] == [(called.document["run_id"], "completed")]
     assert "on 127.0.0.1" in call_here(home.path, "runs", "list").stdout
     assert verify_ledger(home.database, home.keys.log_public_key()).problems == ()
+
+
+def test_runs_here_and_there_stand_in_one_list_each_with_where_it_is_and_how_it_goes(
+    home: Home, source: Path, server: KubeflowPipelines, cluster: Path
+) -> None:
+    exit_handler(home, server)
+    local, remote, ended = str(uuid.uuid4()), "", ""
+    begin_run(home, run_id=local, pipeline="training", runner="subprocess", params={}, actor=first_identity(home.database))
+    remote = submit(home, source, server, "--cluster", cluster).document["run_id"]
+    ended = submit(home, source, server, "--cluster", cluster, "--wait").document["run_id"]
+    here = platform.node()
+    with try_lock(lock_path(home, local)):
+        listed = call_here(home.path, "--json", "runs", "list").document["runs"]
+        table = call_here(home.path, "runs", "list").stdout.splitlines()[1:]
+        with serving(home) as console:
+            page = console.get("/runs").text
+            shown = console.get(f"/runs/{remote}").text
+    assert [(one["run_id"], one["runner"], one["host"], one["status"]) for one in listed] == [
+        (ended, "kubeflow", "127.0.0.1", "completed"),
+        (remote, "kubeflow", "127.0.0.1", "running"),
+        (local, "subprocess", here, "running"),
+    ]
+    places = ["kubeflow on 127.0.0.1", "kubeflow on 127.0.0.1", f"subprocess on {here}"]
+    assert [(line.split()[:3], place in line) for line, place in zip(table, places, strict=True)] == [
+        ([ended[:8], "codec", "completed"], True),
+        ([remote[:8], "codec", "running"], True),
+        ([local[:8], "training", "running"], True),
+    ]
+    assert "its process is gone" not in "".join(table)
+    rows = re.findall(r"<tr><td.*?</tr>", page, re.DOTALL)
+    assert [(run_id in row, place in row) for run_id, place, row in zip((ended, remote, local), places, rows, strict=True)] == [
+        (True, True)
+    ] * 3
+    assert 'http-equiv="refresh"' in shown  # it goes on
+    assert "kubeflow on 127.0.0.1" in shown
+    assert "kubeflow on 127.0.0.1" in call_here(home.path, "runs", "show", remote).stdout
 
 
 def test_the_cluster_is_given_places_as_they_are_called_where_the_home_is_mounted(
@@ -199,3 +241,20 @@ def test_a_token_that_others_can_read_is_refused(home: Home, source: Path, serve
     token.chmod(0o644)
     refused = submit(home, source, server, "--token-file", token)
     assert (refused.exit_code, "is readable by others" in refused.stderr) == (3, True)
+
+
+def test_a_file_that_encodes_in_one_task_is_not_submitted_where_parts_are_asked_for(
+    home: Home, source: Path, tiny_codec: Path, server: KubeflowPipelines, cluster: Path, tmp_path: Path
+) -> None:
+    whole, parts = tmp_path / "whole.yaml", tmp_path / "parts.yaml"
+    asked = flags([f"codec={tiny_codec}", "encode_latents.parts=4"])
+    assert call_here(home.path, "compile", "training", "-o", whole).exit_code == 0
+    assert call_here(home.path, "compile", "training", "--cluster", cluster, "--encode-in-parts", "-o", parts).exit_code == 0
+    refused = submit(home, source, server, *asked, pipeline=whole)
+    assert (refused.exit_code, "hint: compile it again with --encode-in-parts" in refused.stderr) == (3, True)
+    with home.database.read() as connection:
+        assert list_runs(connection) == []
+    assert submit(home, source, server, *asked, pipeline=parts).exit_code == 0
+    assert submit(home, source, server, *asked, pipeline="training").exit_code == 0  # compiled now, as it is asked for
+    specs = [one["pipeline_spec"].get("pipeline_spec", one["pipeline_spec"]) for one in server.runs.values()]
+    assert ["comp-encode-part" in spec["components"] for spec in specs] == [True, True]
