@@ -18,9 +18,9 @@ from components.ports import Ports, StepReport
 from components.validated import require_validated
 from governance.digest import tree_digest
 from model_core.codec.autoencoder import Codec
-from model_core.codec.batches import to_bytes, to_unit_range
+from model_core.codec.batches import clips_to_unit_range, to_bytes, to_unit_range
 from model_core.codec.io import load_codec
-from model_core.codec.report import picture_grid, reconstruction_rows
+from model_core.codec.report import filmstrip_rows, picture_grid, reconstruction_rows
 from model_core.conditioning.text import MiniLMEncoder, TextEncoder
 from model_core.data.dataset import Dataset
 from model_core.data.latent_moments import channel_moments
@@ -163,11 +163,15 @@ def _report(dataset: Dataset, measured: Fidelity, folder: Path, config: LatentsC
 
 
 def _draw(codec: Codec, dataset: Dataset, num_shown: int, path: Path) -> None:
-    """Draws held-out pictures above their reconstructions."""
+    """Draws held-out pictures above their reconstructions; frames of one clip where the codec compresses in time."""
     rows = dataset.rows(HOLDOUT) or dataset.rows(TRAIN)
-    chosen = [rows[place] for place in torch.linspace(0, len(rows) - 1, num_shown).long().tolist()]
-    frames = to_unit_range(torch.from_numpy(dataset.images(chosen)))
-    grid = picture_grid(reconstruction_rows(codec, None, frames), magnify=max(1, _SHOWN_SIDE // dataset.info.image_size))
+    if codec.config.temporal_factor > 1 and dataset.info.num_frames > 1:
+        clip = clips_to_unit_range(torch.from_numpy(dataset.clips(rows[:1])))
+        drawn = filmstrip_rows(codec, None, clip, num_shown=num_shown)
+    else:
+        chosen = [rows[place] for place in torch.linspace(0, len(rows) - 1, num_shown).long().tolist()]
+        drawn = reconstruction_rows(codec, None, to_unit_range(torch.from_numpy(dataset.images(chosen))))
+    grid = picture_grid(drawn, magnify=max(1, _SHOWN_SIDE // dataset.info.image_size))
     path.write_bytes(encode_png(to_bytes(grid)[0].numpy()))
 
 

@@ -131,7 +131,8 @@ def _encode(codec: Codec, clips: Float[Tensor, "n 3 t H W"], digests: Sequence[s
             hint="train the codec again with a lower learning rate, or use the shipped one",
         )
     frames, decoded = (
-        rearrange(each, "n rgb t H W -> (n t) rgb H W") for each in (clips, codec.decode(latents).to(clips.device))
+        rearrange(each, "n rgb t H W -> (n t) rgb H W")
+        for each in (clips, codec.decode(latents, clips.shape[2]).to(clips.device))
     )
     of_clips = {
         name: measure(frames, decoded).reshape(len(clips), -1).mean(1) for name, measure in (("psnr", psnr), ("ssim", ssim))

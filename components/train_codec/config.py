@@ -11,20 +11,24 @@ class Config(BaseModel):
     """How a codec is built and trained.
 
     Attributes:
-        architecture: `compact`, or `autoencoder_kl`, that of latent diffusion's public KL-VAEs.
+        architecture: `compact`; `autoencoder_kl`, that of latent diffusion's public KL-VAEs; or `causal_3d`, which learns from
+            clips and compresses in time, too.
         latent_channels: Channels of a latent.
-        downscale: Pixels per latent position along a side (f4 is 4), of a compact codec.
+        downscale: Pixels per latent position along a side (f4 is 4), of a compact or a causal codec.
+        temporal_downscale: Frames per latent frame of a `causal_3d`, 2 or 4.
         encoder_widths: Channels of the encoder from full resolution to the latents' resolution.
         encoder_blocks: Residual blocks of the encoder at each of these resolutions.
         decoder_widths: Channels of the decoder, in the same order.
         decoder_blocks: Residual blocks of the decoder, in the same order.
-        posterior: Whether a compact encoder gives a gaussian or a point; a point has no KL divergence, so kl_weight must be 0.
+        posterior: Whether a compact or a causal encoder gives a gaussian or a point; a point has no KL divergence, so kl_weight
+            must be 0.
         block_out_channels: Channels of an `autoencoder_kl` from full resolution to the latents', halving at each but the last.
         layers_per_block: Its residual blocks at each resolution of the encoder; the decoder has one more.
         norm_num_groups: Groups of its group norms.
         num_steps: Batches to train on.
         batch_size: Crops in a batch.
         crop_size: Side of a crop in pixels.
+        crop_frames: Frames of a crop where a `causal_3d` learns from clips; all where there are fewer.
         divisors: The scales to train and measure at: the dataset's pictures, each side divided by these.
         learning_rate: The highest rate.
         warmup_steps: Steps over which the rate rises.
@@ -49,9 +53,10 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    architecture: Literal["compact", "autoencoder_kl"] = "compact"
+    architecture: Literal["compact", "autoencoder_kl", "causal_3d"] = "compact"
     latent_channels: int = Field(default=8, ge=1)
     downscale: int = 4
+    temporal_downscale: int = 4
     encoder_widths: tuple[int, ...] = (16, 48, 96)
     encoder_blocks: tuple[int, ...] = (0, 1, 1)
     decoder_widths: tuple[int, ...] = (16, 64, 128)
@@ -63,6 +68,7 @@ class Config(BaseModel):
     num_steps: int = Field(default=3000, ge=1)
     batch_size: int = Field(default=16, ge=1)
     crop_size: int = Field(default=32, ge=8)
+    crop_frames: int = Field(default=16, ge=1)
     divisors: tuple[int, ...] = Field(default=(1, 2), min_length=1)
     learning_rate: float = Field(default=2e-3, gt=0)
     warmup_steps: int = Field(default=100, ge=0)

@@ -14,14 +14,15 @@ from components.train_codec.figures import write_loss_curve
 from components.validated import require_validated
 from model_core.codec.adversary import AdversarialTraining
 from model_core.codec.autoencoder import Codec
-from model_core.codec.batches import rescale, to_bytes, to_unit_range
+from model_core.codec.batches import clips_to_unit_range, rescale, to_bytes, to_unit_range
+from model_core.codec.causal_config import CAUSAL_3D, CausalConfig
 from model_core.codec.config import CodecConfig, LatentConfig
 from model_core.codec.io import save_codec
 from model_core.codec.kl_config import AUTOENCODER_KL, KLAutoencoderConfig
 from model_core.codec.losses import LossWeights
 from model_core.codec.patch_pca import PatchPCA, fit_patch_pca
 from model_core.codec.perceptual import PerceptualLoss, load_perceptual_loss
-from model_core.codec.report import fidelity, picture_grid, reconstruct, reconstruction_rows
+from model_core.codec.report import fidelity, filmstrip_rows, flicker, picture_grid, reconstruct, reconstruction_rows
 from model_core.codec.training import CodecProgress, CodecTraining, train_codec
 from model_core.data.dataset import Dataset
 from model_core.data.media import encode_png
@@ -31,6 +32,7 @@ from model_core.errors import BadDataError
 
 FORMAT = "groundswell-codec-report/1"
 _NUM_SHOWN = 14
+_CLIPS_SHOWN = 3
 _LOG_EVERY = 50
 
 
@@ -47,7 +49,7 @@ def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path],
     architecture, training = codec_config(config), codec_training(config)
     dataset_digest = require_validated(inputs["dataset"], inputs["validation"])
     dataset, folder = Dataset.open(inputs["dataset"]), outputs["codec"]
-    frames: dict[str, Tensor] = {split: _frames(dataset, split) for split in SPLITS}
+    frames: dict[str, Tensor] = {split: _frames(dataset, split, clips=architecture.temporal_factor > 1) for split in SPLITS}
     perceptual = _perceptual_loss(config, ports)
     trained = train_codec(
         architecture,
@@ -68,6 +70,7 @@ def run(config: Config, inputs: Mapping[str, Path], outputs: Mapping[str, Path],
             "name": dataset.info.name,
             "digest": dataset_digest,
             "image_size": dataset.info.image_size,
+            **({"num_frames": dataset.info.num_frames} if architecture.temporal_factor > 1 else {}),
             "licences": list(dataset.info.licences),
             "attribution": dataset.info.attribution,
         },
@@ -94,15 +97,11 @@ def codec_config(config: Config) -> LatentConfig:
             layers_per_block=config.layers_per_block,
             norm_num_groups=config.norm_num_groups,
         )
-    return CodecConfig(
-        latent_channels=config.latent_channels,
-        downscale=config.downscale,
-        encoder_widths=config.encoder_widths,
-        encoder_blocks=config.encoder_blocks,
-        decoder_widths=config.decoder_widths,
-        decoder_blocks=config.decoder_blocks,
-        posterior=config.posterior,
-    )
+    names = ("downscale", "encoder_widths", "encoder_blocks", "decoder_widths", "decoder_blocks", "posterior")
+    values: dict[str, Any] = {name: getattr(config, name) for name in ("latent_channels", *names)}
+    if config.architecture == CAUSAL_3D:
+        return CausalConfig(**values, temporal_downscale=config.temporal_downscale)
+    return CodecConfig(**values)
 
 
 def codec_training(config: Config) -> CodecTraining:
@@ -111,6 +110,7 @@ def codec_training(config: Config) -> CodecTraining:
         num_steps=config.num_steps,
         batch_size=config.batch_size,
         crop_size=config.crop_size,
+        crop_frames=config.crop_frames,
         divisors=config.divisors,
         learning_rate=config.learning_rate,
         warmup_steps=config.warmup_steps,
@@ -155,11 +155,13 @@ def _weights_licence() -> str:
     return WEIGHTS_LICENCE
 
 
-def _frames(dataset: Dataset, split: str) -> Tensor:
-    """Returns the pictures of a split, [n 3 side side]."""
+def _frames(dataset: Dataset, split: str, *, clips: bool) -> Tensor:
+    """Returns the pictures of a split, [n 3 side side], or its clips, [n 3 t side side]."""
     rows = dataset.rows(split)
     if not rows:
         raise BadDataError(f"dataset {dataset.info.name!r} has no picture in split {split!r}", hint="a codec needs both splits")
+    if clips:
+        return clips_to_unit_range(torch.from_numpy(dataset.clips(rows)))
     return to_unit_range(torch.from_numpy(dataset.images(rows)))
 
 
@@ -175,23 +177,36 @@ def _reporter(ports: Ports) -> Callable[[CodecProgress], None]:
 def _measure(codec: Codec, frames: Mapping[str, Tensor], config: Config, folder: Path) -> dict[str, Any]:
     """Measures each split at each scale, the linear codec fitted to the training pictures of that scale; draws some pictures."""
     sizes: dict[str, Any] = {}
-    grids, factor = [], codec.config.factor
+    grids, factor, temporal = [], codec.config.factor, codec.config.temporal_factor
+    block = temporal if temporal > 1 else None
     for divisor in config.divisors:
         scaled = {split: rescale(pictures, divisor) for split, pictures in frames.items()}
-        pca = fit_patch_pca(scaled[TRAIN], downscale=factor, num_components=config.latent_channels)
+        pca = fit_patch_pca(scaled[TRAIN], downscale=factor, num_components=config.latent_channels, num_frames=block)
         sizes[str(scaled[TRAIN].shape[-1])] = {split: _compare(codec, pca, pictures) for split, pictures in scaled.items()}
-        shown = scaled[HOLDOUT][torch.linspace(0, len(scaled[HOLDOUT]) - 1, _NUM_SHOWN).long()]
-        grids.append(picture_grid(reconstruction_rows(codec, pca, shown), magnify=2 * divisor))
+        grids.append(picture_grid(_rows(codec, pca, scaled[HOLDOUT]), magnify=2 * divisor))
     page = to_bytes(torch.cat(grids, dim=2))[0].numpy()
     (folder / "reconstructions.png").write_bytes(encode_png(page))
     margin = min(size[HOLDOUT]["margin_db"] for size in sizes.values())
-    return {"latent_channels": config.latent_channels, "downscale": factor, "sizes": sizes, "margin_db": margin}
+    shape = {"latent_channels": config.latent_channels, "downscale": factor, **({"temporal_downscale": block} if block else {})}
+    return {**shape, "sizes": sizes, "margin_db": margin}
+
+
+def _rows(codec: Codec, pca: PatchPCA, held_out: Tensor) -> list[Tensor]:
+    """Returns the rows of `reconstructions.png`: pictures, or the filmstrips of a few clips."""
+    if held_out.ndim == 4 or held_out.shape[2] == 1:
+        shown = held_out[torch.linspace(0, len(held_out) - 1, _NUM_SHOWN).long()]
+        rows = reconstruction_rows(codec, pca, shown)
+        return rows if held_out.ndim == 4 else [row[:, :, 0] for row in rows]
+    shown = held_out[torch.linspace(0, len(held_out) - 1, min(_CLIPS_SHOWN, len(held_out))).long()]
+    return filmstrip_rows(codec, pca, shown, num_shown=_NUM_SHOWN)
 
 
 def _compare(codec: Codec, pca: PatchPCA, pictures: Tensor) -> dict[str, Any]:
-    learned = fidelity(pictures, reconstruct(codec, pictures)).to_dict()
-    linear = fidelity(pictures, pca.reconstruct(pictures)).to_dict()
+    found, of_pca = reconstruct(codec, pictures), pca.reconstruct(pictures)
+    learned, linear = fidelity(pictures, found).to_dict(), fidelity(pictures, of_pca).to_dict()
+    clips = {"original_flicker": pictures, "flicker": found, "patch_pca_flicker": of_pca} if pictures.ndim == 5 else {}
     return {
+        **{name: round(flicker(each), 5) for name, each in clips.items()},
         **learned,
         "patch_pca_psnr": linear["psnr"],
         "patch_pca_ssim": linear["ssim"],

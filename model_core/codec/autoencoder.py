@@ -1,7 +1,8 @@
 """A KL-regularised autoencoder between pixels and latents (Rombach 2021, arXiv 2112.10752, §3.1).
 
 Shape legend: b batch, c latent channels, t frames, h w latent height and width, H W picture height and width,
-f downscaling factor, n = b * t (frames are folded into the batch: each frame is coded on its own).
+f downscaling factor, n = b * t (frames are folded into the batch: each frame is coded on its own), k latent frames, which are
+the frames but for a codec that compresses in time (`causal_autoencoder`).
 
 Encoder and decoder are residual around a linear map of f x f patches: ``mean = patches @ W + net(x)``. The linear part can start
 as a principal component analysis (`patch_pca`), so training begins at the best linear codec instead of at noise.
@@ -19,11 +20,11 @@ from model_core.codec.config import CodecConfig, LatentConfig
 from model_core.errors import BadDataError, BadModelError
 from model_core.finite import first_not_finite
 
-_LOG_VARIANCE_RANGE = (-20.0, 10.0)
+LOG_VARIANCE_RANGE = (-20.0, 10.0)
 _CHANNELS_PER_GROUP = 16
 
 
-def _norm(channels: int) -> nn.GroupNorm:
+def group_norm(channels: int) -> nn.GroupNorm:
     """Returns a group norm in groups of about 16 channels."""
     groups = max(1, channels // _CHANNELS_PER_GROUP)
     return nn.GroupNorm(groups if channels % groups == 0 else 1, channels)
@@ -34,7 +35,7 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm1, self.norm2 = _norm(channels), _norm(channels)
+        self.norm1, self.norm2 = group_norm(channels), group_norm(channels)
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         nn.init.zeros_(self.conv2.weight)
@@ -59,7 +60,7 @@ class Encoder(nn.Module):
             if level > 0:
                 layers.append(nn.Conv2d(widths[level - 1], width, 3, stride=2, padding=1))
             layers.extend(ResidualBlock(width) for _ in range(num_blocks))
-        self.net = nn.Sequential(*layers, _norm(widths[-1]), nn.SiLU())
+        self.net = nn.Sequential(*layers, group_norm(widths[-1]), nn.SiLU())
         self.deterministic = config.posterior == "deterministic"
         self.out = nn.Conv2d(widths[-1], (1 if self.deterministic else 2) * config.latent_channels, 3, padding=1)
         nn.init.zeros_(self.out.weight)
@@ -71,7 +72,7 @@ class Encoder(nn.Module):
         if self.deterministic:
             return found + self.patch(x), None
         mean, log_variance = found.chunk(2, dim=1)  # each [n c h w]
-        return mean + self.patch(x), log_variance.clamp(*_LOG_VARIANCE_RANGE)
+        return mean + self.patch(x), log_variance.clamp(*LOG_VARIANCE_RANGE)
 
 
 class Decoder(nn.Module):
@@ -86,7 +87,7 @@ class Decoder(nn.Module):
             layers.extend(ResidualBlock(widths[level]) for _ in range(config.decoder_blocks[level]))
             if level > 0:
                 layers += [nn.Conv2d(widths[level], 4 * widths[level - 1], 1), nn.PixelShuffle(2)]
-        self.net = nn.Sequential(*layers, _norm(widths[0]), nn.SiLU())
+        self.net = nn.Sequential(*layers, group_norm(widths[0]), nn.SiLU())
         self.out = nn.Conv2d(widths[0], 3, 3, padding=1)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]  # as above
@@ -98,21 +99,21 @@ class Decoder(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Posterior:
-    """A diagonal gaussian over latents, or a point, before normalisation.
+    """A diagonal gaussian over latents, or a point, before normalisation; of clips there is an axis of latent frames, k.
 
     Attributes:
-        mean: Its mean, [n c h w].
-        log_variance: The logarithm of its variance, [n c h w]; none for a point.
+        mean: Its mean, [n c *k h w].
+        log_variance: The logarithm of its variance, [n c *k h w]; none for a point.
     """
 
     mean: Tensor
     log_variance: Tensor | None
 
-    def mode(self) -> Float[Tensor, "n c h w"]:
+    def mode(self) -> Float[Tensor, "n c *k h w"]:
         """Returns the most probable latents, which are the mean."""
         return self.mean
 
-    def sample(self, generator: torch.Generator) -> Float[Tensor, "n c h w"]:
+    def sample(self, generator: torch.Generator) -> Float[Tensor, "n c *k h w"]:
         """Draws by the reparameterisation trick (Kingma & Welling 2013, arXiv 1312.6114, §2.4); a point is its own sample.
 
         Args:
@@ -137,9 +138,9 @@ class Posterior:
         Raises:
             BadModelError: The posterior is a point, whose divergence is infinite.
         """
-        return 0.5 * self._twice_kl().sum(dim=(1, 2, 3))
+        return 0.5 * self._twice_kl().flatten(1).sum(dim=1)
 
-    def _twice_kl(self) -> Float[Tensor, "n c h w"]:
+    def _twice_kl(self) -> Float[Tensor, "n c *k h w"]:
         if self.log_variance is None:
             raise BadModelError(
                 "a deterministic codec has no KL divergence", hint='give the KL term no weight, or use posterior "gaussian"'
@@ -150,7 +151,8 @@ class Posterior:
 class Codec(nn.Module):
     """Encodes clips to normalised latents and decodes them; a picture is a clip of one frame.
 
-    This class has the compact architecture; a subclass brings another by its own `_make_networks`, `posterior` and `pixels`.
+    This class has the compact architecture; a subclass brings another by its own `_make_networks`, `posterior` and `pixels`, and
+    one that does not code frame by frame its own `_modes` and `_clips`, too.
 
     Args:
         config: Architecture and latent statistics; without statistics latents are left as the encoder makes them.
@@ -160,6 +162,7 @@ class Codec(nn.Module):
     decoder: nn.Module
     latent_mean: Tensor
     latent_std: Tensor
+    memory_format: torch.memory_format = torch.channels_last
 
     def __init__(self, config: LatentConfig) -> None:
         super().__init__()
@@ -170,7 +173,7 @@ class Codec(nn.Module):
         std = config.latent_std or (1.0,) * config.latent_channels
         self.register_buffer("latent_mean", torch.tensor(mean).view(shape), persistent=False)
         self.register_buffer("latent_std", torch.tensor(std).view(shape), persistent=False)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs leave this form out
+        self.to(memory_format=self.memory_format)  # type: ignore[call-overload]  # torch's stubs leave this form out
 
     def _make_networks(self) -> None:
         """Makes the networks that `config` describes."""
@@ -199,11 +202,21 @@ class Codec(nn.Module):
         frames: Tensor = self.decoder(z)
         return frames
 
-    def encode(self, pixels: Float[Tensor, "b 3 t H W"]) -> Float[Tensor, "b c t h w"]:
+    def _modes(self, clips: Float[Tensor, "b 3 t H W"]) -> Float[Tensor, "b c k h w"]:
+        """Returns the modes of clips' posteriors, not normalised."""
+        modes = self.posterior(rearrange(clips, "b rgb t H W -> (b t) rgb H W")).mode()  # [n c h w]
+        return rearrange(modes, "(b t) c h w -> b c t h w", b=clips.shape[0])
+
+    def _clips(self, z: Float[Tensor, "b c k h w"]) -> Float[Tensor, "b 3 t H W"]:
+        """Returns clips of latents that are not normalised, not clamped."""
+        frames = self.pixels(rearrange(z, "b c k h w -> (b k) c h w").contiguous(memory_format=torch.channels_last))
+        return rearrange(frames, "(b t) rgb H W -> b rgb t H W", b=z.shape[0])
+
+    def encode(self, pixels: Float[Tensor, "b 3 t H W"]) -> Float[Tensor, "b c k h w"]:
         """Returns the normalised mode of the posterior ``(z - mean) / std`` of clips with values in [-1, 1].
 
         Raises:
-            BadModelError: Not three channels, or a side that the factor does not divide.
+            BadModelError: Not three channels, no frame, or a side that the factor does not divide.
             BadDataError: A pixel is not a finite number.
         """
         if pixels.ndim != 5 or pixels.shape[1] != 3:
@@ -211,17 +224,21 @@ class Codec(nn.Module):
         self.config.latent_shape(pixels.shape[2], pixels.shape[3], pixels.shape[4])
         if not bool(pixels.isfinite().all()):
             raise BadDataError("a pixel to encode is not a finite number", hint="pixels are numbers in [-1, 1]")
-        mean = self.posterior(rearrange(pixels, "b rgb t H W -> (b t) rgb H W")).mode()  # [n c h w]
-        normalised = (mean - self.latent_mean) / self.latent_std
-        latents: Tensor = rearrange(normalised, "(b t) c h w -> b c t h w", b=pixels.shape[0])
+        latents: Tensor = (self._modes(pixels) - self.latent_mean.unsqueeze(1)) / self.latent_std.unsqueeze(1)
         return latents.contiguous()
 
-    def decode(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b 3 t H W"]:
+    def decode(self, latents: Float[Tensor, "b c k h w"], num_frames: int | None = None) -> Float[Tensor, "b 3 t H W"]:
         """Returns clips with values in [-1, 1] from normalised latents.
+
+        Args:
+            latents: What to decode.
+            num_frames: Frames that the clips had, where the first latent frame codes fewer than the others; all are whole if not
+                given.
 
         Raises:
             BadDataError: A latent is not a finite number.
-            BadModelError: The latents have another number of dimensions or channels, or a pixel does not come out finite.
+            BadModelError: The latents have another number of dimensions or channels, or are not those of so many frames, or a
+                pixel does not come out finite.
         """
         if latents.ndim != 5 or latents.shape[1] != self.config.latent_channels:
             raise BadModelError(
@@ -229,19 +246,25 @@ class Codec(nn.Module):
             )
         if (place := first_not_finite(latents)) is not None:
             raise BadDataError(f"a latent to decode is not a finite number: clip {place} of {len(latents)}, counted from 0")
-        z = rearrange(latents, "b c t h w -> (b t) c h w") * self.latent_std + self.latent_mean
-        frames = self.pixels(z.contiguous(memory_format=torch.channels_last))
+        whole = latents.shape[2] * self.config.temporal_factor
+        num_frames = whole if num_frames is None else num_frames
+        if self.config.latent_frames(num_frames) != latents.shape[2] or num_frames < 1:
+            raise BadModelError(f"clips of {num_frames} frames have other latents than of {latents.shape[2]} frames")
+        frames = self._clips(latents * self.latent_std.unsqueeze(1) + self.latent_mean.unsqueeze(1))
         if not bool(frames.isfinite().all()):
             raise BadModelError("the codec decodes finite latents to pixels that are not finite", hint="train the codec again")
-        clips: Tensor = rearrange(frames.clamp(-1, 1), "(b t) rgb H W -> b rgb t H W", b=latents.shape[0])
-        return clips.contiguous()
+        return frames[:, :, whole - num_frames :].clamp(-1, 1).contiguous()
 
 
 def build_codec(config: LatentConfig, *, seed: int = 0) -> Codec:
     """Returns a codec whose first weights depend on the seed only; torch's global generator stays as it is."""
+    from model_core.codec.causal_autoencoder import CausalCodec
+    from model_core.codec.causal_config import CausalConfig
     from model_core.codec.kl_autoencoder import KLAutoencoder
     from model_core.codec.kl_config import KLAutoencoderConfig
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        if isinstance(config, CausalConfig):
+            return CausalCodec(config)
         return KLAutoencoder(config) if isinstance(config, KLAutoencoderConfig) else Codec(config)

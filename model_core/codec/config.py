@@ -49,18 +49,29 @@ class LatentConfig:
         """Pixels per latent position, along height and along width."""
         raise NotImplementedError
 
+    @property
+    def temporal_factor(self) -> int:
+        """Frames per latent frame."""
+        return 1
+
+    def latent_frames(self, frames: int) -> int:
+        """Returns how many latent frames a clip has: the first of them may code fewer frames than the others."""
+        return -(-frames // self.temporal_factor)
+
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
-        """Returns (channels, frames, height, width) of a clip's latents.
+        """Returns (channels, latent frames, height, width) of a clip's latents.
 
         Raises:
-            BadModelError: A side is not a multiple of the downscaling factor.
+            BadModelError: There is no frame, or a side is not a multiple of the downscaling factor.
         """
+        if frames < 1:
+            raise BadModelError(f"a clip of {frames} frames cannot be encoded", hint="a picture is a clip of one frame")
         if height < 1 or width < 1 or height % self.factor or width % self.factor:
             raise BadModelError(
                 f"a picture of {width}x{height} cannot be encoded by a codec that divides by {self.factor}",
                 hint=f"use sizes that are multiples of {self.factor}",
             )
-        return (self.latent_channels, frames, height // self.factor, width // self.factor)
+        return (self.latent_channels, self.latent_frames(frames), height // self.factor, width // self.factor)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values for JSON."""

@@ -8,6 +8,7 @@ from typing import Any
 from safetensors.torch import save
 
 from model_core.codec.autoencoder import Codec, build_codec
+from model_core.codec.causal_config import CAUSAL_3D, CausalConfig
 from model_core.codec.config import COMPACT, CodecConfig, LatentConfig, architecture_of
 from model_core.codec.kl_config import AUTOENCODER_KL, KLAutoencoderConfig
 from model_core.codec.weights import load_weights, read_tensors
@@ -19,6 +20,7 @@ _HINT = "a codec is a folder made by `groundswell run codec`"
 _READERS: Mapping[str, Callable[[Mapping[str, Any]], LatentConfig]] = {
     COMPACT: CodecConfig.from_dict,
     AUTOENCODER_KL: KLAutoencoderConfig.from_dict,
+    CAUSAL_3D: CausalConfig.from_dict,
 }
 
 

@@ -68,9 +68,9 @@ def codec_loss(
     """Returns the evidence lower bound's two parts, with a reconstruction term that people's eyes agree with more.
 
     Args:
-        frames: The pictures.
+        frames: The pictures, or all frames of some clips.
         reconstruction: What the codec made of them.
-        posterior: Their posterior.
+        posterior: The posterior of the pictures or clips.
         weights: Weights of the terms.
         perceptual: The distance of the perceptual term, where it has a weight.
 
@@ -88,5 +88,5 @@ def codec_loss(
         error = error + weights.perceptual * perceptual(frames, reconstruction)
     if posterior.log_variance is None and weights.kl == 0:
         return CodecLoss(total=error, reconstruction=error, kl=error.new_zeros(()))
-    kl = posterior.kl() if weights.kl_unit == "latent" else posterior.nats().mean() / frames[0].numel()
+    kl = posterior.kl() if weights.kl_unit == "latent" else posterior.nats().mean() / (frames.numel() / len(posterior.mean))
     return CodecLoss(total=error + weights.kl * kl, reconstruction=error, kl=kl)

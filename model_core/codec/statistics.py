@@ -45,17 +45,18 @@ class Moments:
         return self.deviation / self.count
 
 
-def moments(latents: Float[Tensor, "n c h w"]) -> Moments:
+def moments(latents: Float[Tensor, "n c *k h w"]) -> Moments:
     """Returns the moments of one batch of latents."""
     values = latents.double()
-    mean = values.mean(dim=(0, 2, 3))
-    deviation = (values - mean.view(-1, 1, 1)).square().sum(dim=(0, 2, 3))
-    return Moments(count=values.numel() // values.shape[1], mean=mean, deviation=deviation)
+    axes = (0, *range(2, values.ndim))
+    mean = values.mean(dim=axes, keepdim=True)
+    deviation = (values - mean).square().sum(dim=axes)
+    return Moments(count=values.numel() // values.shape[1], mean=mean.flatten(), deviation=deviation)
 
 
 @torch.no_grad()
 @exact_convolutions()
-def measure(codec: Codec, batches: Iterable[Float[Tensor, "n 3 H W"]]) -> Moments:
+def measure(codec: Codec, batches: Iterable[Float[Tensor, "n 3 *t H W"]]) -> Moments:
     """Returns the moments of the latents of pictures, before normalisation, keeping no more than a batch.
 
     Raises:
@@ -75,13 +76,13 @@ def latent_statistics(codec: Codec, scales: Sequence[Tensor]) -> tuple[tuple[flo
 
     Args:
         codec: Whose latents.
-        scales: The training pictures at each scale, [n 3 H W].
+        scales: The training pictures at each scale, [n 3 H W]; clips, [n 3 t H W], for a codec that compresses in time.
 
     Raises:
         BadDataError: There is no picture.
         BadModelError: A channel is constant, so it cannot be normalised.
     """
-    parts = [measure(codec, torch.split(frames, _BATCH) if len(frames) else ()) for frames in scales]
+    parts = [measure(codec, torch.split(frames, _batch(frames)) if len(frames) else ()) for frames in scales]
     means = torch.stack([part.mean for part in parts])  # [s c]
     mean = means.mean(0)
     variance = torch.stack([part.variance for part in parts]).mean(0) + (means - mean).square().mean(0)  # within and between
@@ -91,3 +92,8 @@ def latent_statistics(codec: Codec, scales: Sequence[Tensor]) -> tuple[tuple[flo
             "a latent channel of the codec is constant", hint="use fewer latent channels, more data or a smaller KL weight"
         )
     return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def _batch(frames: Tensor) -> int:
+    """Returns how many pictures, or how many clips of as many frames, are coded at a time."""
+    return _BATCH if frames.ndim == 4 else max(1, _BATCH // frames.shape[2])

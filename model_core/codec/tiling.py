@@ -61,7 +61,9 @@ def encode_tiled(codec: Codec, pixels: Float[Tensor, "b 3 t H W"], tiling: Tilin
     Raises:
         BadDataError: Not five dimensions with three channels, a side that the codec's factor does not divide, or a pixel that is
             not finite.
+        BadModelError: The codec compresses in time.
     """
+    _require_frame_by_frame(codec)
     factor = codec.config.factor
     if pixels.ndim != 5 or pixels.shape[1] != 3:
         raise BadDataError(f"pixels have shape {list(pixels.shape)}, expected [batch, 3, frames, height, width]")
@@ -85,7 +87,9 @@ def decode_tiled(codec: Codec, latents: Float[Tensor, "b c t h w"], tiling: Tili
 
     Raises:
         BadDataError: Not five dimensions with the codec's channels, no position, or a number that is not finite.
+        BadModelError: The codec compresses in time.
     """
+    _require_frame_by_frame(codec)
     channels, factor = codec.config.latent_channels, codec.config.factor
     if latents.ndim != 5 or latents.shape[1] != channels or min(latents.shape[-2:]) < 1:
         raise BadDataError(f"latents have shape {list(latents.shape)}, expected [b, {channels}, frames, height, width]")
@@ -96,6 +100,16 @@ def decode_tiled(codec: Codec, latents: Float[Tensor, "b c t h w"], tiling: Tili
         return codec.decode(latents)
     pixels = latents.new_zeros(latents.shape[0], 3, latents.shape[2], height * factor, width * factor)
     return _code(codec, codec.decode, latents, pixels, tiling, units=(1, factor))
+
+
+def _require_frame_by_frame(codec: Codec) -> None:
+    """Refuses a codec whose frames depend on each other.
+
+    Raises:
+        BadModelError: It is one.
+    """
+    if codec.config.temporal_factor != 1:
+        raise BadModelError("a codec that compresses in time is not coded in tiles", hint="encode and decode whole frames")
 
 
 def receptive_radius(config: LatentConfig) -> int:

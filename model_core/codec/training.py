@@ -19,7 +19,9 @@ from torch import Tensor
 
 from model_core.codec.adversary import AdversarialTraining, Adversary
 from model_core.codec.autoencoder import Codec, Encoder, build_codec
-from model_core.codec.batches import CropSampler, crop_sampler, generator_for
+from model_core.codec.batches import CropSampler, crop_sampler, frames_of, generator_for
+from model_core.codec.causal_autoencoder import CausalEncoder
+from model_core.codec.causal_config import CausalConfig
 from model_core.codec.checkpoint import CHECKPOINT_NAME, damaged, moments_of, read_checkpoint, restore_moments, write_checkpoint
 from model_core.codec.config import CodecConfig, LatentConfig
 from model_core.codec.losses import LossWeights, codec_loss
@@ -27,7 +29,7 @@ from model_core.codec.patch_pca import fit_patch_pca, initialise_from_pca
 from model_core.codec.perceptual import SIDE_MULTIPLE, PerceptualLoss
 from model_core.codec.statistics import latent_statistics
 from model_core.device import DeviceName, select_device
-from model_core.errors import BadModelError, TrainingDivergedError
+from model_core.errors import BadDataError, BadModelError, TrainingDivergedError
 from model_core.memory import memory_named
 
 _ADAM_BETAS = (0.9, 0.99)
@@ -45,6 +47,7 @@ class CodecTraining:
         num_steps: Batches to train on.
         batch_size: Crops in a batch.
         crop_size: Side of a crop in pixels.
+        crop_frames: Frames of a crop where a codec that compresses in time learns from clips; all where there are fewer.
         divisors: The scales: a batch holds crops of the pictures divided by each of these.
         learning_rate: AdamW's rate after warm-up; it falls to zero along a cosine.
         warmup_steps: Steps over which the rate rises.
@@ -61,6 +64,7 @@ class CodecTraining:
     num_steps: int
     batch_size: int = 32
     crop_size: int = 32
+    crop_frames: int = 16
     divisors: tuple[int, ...] = (1, 2)
     learning_rate: float = 2e-3
     warmup_steps: int = 100
@@ -118,7 +122,7 @@ class CodecTrainer:
     Args:
         config: The codec's architecture, without latent statistics.
         training: How to train.
-        frames: Training pictures, square, values in [-1, 1].
+        frames: Training pictures, square, values in [-1, 1]; clips for a codec that compresses in time.
         perceptual: The distance of the loss's perceptual term, where that has a weight.
         device: Where to compute; first weights, crops and noise are drawn on the CPU, the same for every device.
 
@@ -131,7 +135,7 @@ class CodecTrainer:
         self,
         config: LatentConfig,
         training: CodecTraining,
-        frames: Float[Tensor, "n 3 side side"],
+        frames: Float[Tensor, "n 3 *t side side"],
         perceptual: PerceptualLoss | None = None,
         *,
         device: torch.device = _CPU,
@@ -141,8 +145,14 @@ class CodecTrainer:
         self.config.latent_shape(1, training.crop_size, training.crop_size)
         _check_loss(config, training, perceptual)
         self.perceptual = perceptual.to(device) if perceptual is not None and training.weights.perceptual > 0 else None
+        _check_axes(config, frames)
         self.sampler: CropSampler = crop_sampler(
-            frames, divisors=training.divisors, crop_size=training.crop_size, batch_size=training.batch_size, seed=training.seed
+            frames,
+            divisors=training.divisors,
+            crop_size=training.crop_size,
+            crop_frames=training.crop_frames,
+            batch_size=training.batch_size,
+            seed=training.seed,
         )
         self.codec = _initial_codec(self.config, training, self.sampler).to(device)
         self.ema = {name: tensor.detach().clone() for name, tensor in self.codec.state_dict().items()}
@@ -170,11 +180,12 @@ class CodecTrainer:
         training, step = self.training, self.num_done
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate_at(step, training)
-        frames = self.sampler.draw(step).to(self.device)  # [n 3 size size]
+        crops = self.sampler.draw(step).to(self.device)  # [n 3 *t size size]
         generator = generator_for(training.seed, step + _NOISE_STREAM)
-        posterior = self.codec.posterior(frames)
+        posterior = self.codec.posterior(crops)
         latents = _disturb(posterior.sample(generator), training.latent_noise, generator)
-        reconstruction = self.codec.pixels(latents)
+        pixels = self.codec.pixels(latents)
+        frames, reconstruction = frames_of(crops), frames_of(pixels[:, :, -crops.shape[2] :] if crops.ndim == 5 else pixels)
         loss = codec_loss(frames, reconstruction, posterior, training.weights, self.perceptual)
         total, adversary = loss.total, self.adversary
         if adversary is not None and adversary.takes_part(step):
@@ -201,7 +212,8 @@ class CodecTrainer:
 
     def digest(self) -> str:
         """Returns a digest of all that decides the result but the pictures, which a checkpoint's place decides."""
-        plan = {key: value for key, value in asdict(self.training).items() if key != "checkpoint_every"}
+        left_out = {"checkpoint_every"} if self.config.temporal_factor > 1 else {"checkpoint_every", "crop_frames"}
+        plan = {key: value for key, value in asdict(self.training).items() if key not in left_out}
         network = None if self.perceptual is None else self.perceptual.digest
         text = json.dumps({"codec": self.config.to_dict(), "training": plan, "perceptual": network}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
@@ -254,7 +266,7 @@ class CodecTrainer:
 def train_codec(
     config: LatentConfig,
     training: CodecTraining,
-    frames: Float[Tensor, "n 3 side side"],
+    frames: Float[Tensor, "n 3 *t side side"],
     *,
     scratch: Path,
     perceptual: PerceptualLoss | None = None,
@@ -266,7 +278,7 @@ def train_codec(
     Args:
         config: The codec's architecture.
         training: How to train.
-        frames: Training pictures, square, values in [-1, 1].
+        frames: Training pictures, square, values in [-1, 1]; clips for a codec that compresses in time.
         scratch: Where checkpoints lie.
         perceptual: The distance of the loss's perceptual term, where that has a weight.
         device: Where to compute.
@@ -305,6 +317,17 @@ def deterministic_algorithms(device: torch.device = _CPU) -> Iterator[None]:
         torch.use_deterministic_algorithms(before, warn_only=warn_only)
 
 
+def _check_axes(config: LatentConfig, frames: Tensor) -> None:
+    """Refuses clips for a codec of pictures, and pictures without an axis of frames for a codec of clips.
+
+    Raises:
+        BadDataError: They are such.
+    """
+    if (frames.ndim == 5) != (config.temporal_factor > 1):
+        expected = "[n, 3, frames, side, side]" if config.temporal_factor > 1 else "[n, 3, side, side]"
+        raise BadDataError(f"training pictures have shape {list(frames.shape)}, the codec learns from {expected}")
+
+
 def _check_loss(config: LatentConfig, training: CodecTraining, perceptual: PerceptualLoss | None) -> None:
     """Refuses a loss that the codec or the crops cannot have.
 
@@ -324,27 +347,33 @@ def _check_loss(config: LatentConfig, training: CodecTraining, perceptual: Perce
 def _initial_codec(config: LatentConfig, training: CodecTraining, sampler: CropSampler) -> Codec:
     """Returns the codec to start from.
 
-    A compact one starts with the pictures' patch PCA as its linear path and a nonlinear path that adds nothing yet.
+    A compact or a causal one starts with the pictures' patch PCA as its linear path and a nonlinear path that adds nothing yet.
     """
     codec = build_codec(config, seed=training.seed)
-    if isinstance(config, CodecConfig) and isinstance(codec.encoder, Encoder):
+    if isinstance(config, CodecConfig) and isinstance(codec.encoder, Encoder | CausalEncoder):
         frames = torch.cat([_tiles(scale, training.crop_size) for scale in sampler.scales])
-        initialise_from_pca(codec, fit_patch_pca(frames, downscale=config.downscale, num_components=config.latent_channels))
+        pca = fit_patch_pca(
+            frames,
+            downscale=config.downscale,
+            num_components=config.latent_channels,
+            num_frames=config.temporal_downscale if isinstance(config, CausalConfig) else None,
+        )
+        initialise_from_pca(codec, pca)
         with torch.no_grad():
             codec.encoder.out.bias[config.latent_channels :].fill_(_INITIAL_LOG_VARIANCE)  # type: ignore[index]  # it has a bias
     return codec.train()
 
 
-def _tiles(frames: Tensor, size: int) -> Float[Tensor, "n 3 size size"]:
-    """Returns the tiles of pictures, leaving out what is left over at the edges."""
-    tiles = frames.unfold(2, size, size).unfold(3, size, size)  # [n 3 rows columns size size]
-    return tiles.permute(0, 2, 3, 1, 4, 5).reshape(-1, 3, size, size)
+def _tiles(frames: Tensor, size: int) -> Float[Tensor, "n 3 *t size size"]:
+    """Returns the tiles of pictures or clips, leaving out what is left over at the edges."""
+    tiles = frames.unfold(-2, size, size).unfold(-2, size, size)  # [n 3 *t rows columns size size]
+    return tiles.movedim((-4, -3), (1, 2)).flatten(0, 2)
 
 
 def _disturb(latents: Tensor, strength: float, generator: torch.Generator) -> Tensor:
     """Adds gaussian noise, its strength drawn for each item and counted in standard deviations of each channel."""
     if strength == 0.0:
         return latents
-    std = latents.detach().std(dim=(0, 2, 3), keepdim=True)  # [1 c 1 1]
-    strengths = strength * torch.rand(len(latents), 1, 1, 1, generator=generator).to(latents)
+    std = latents.detach().std(dim=(0, *range(2, latents.ndim)), keepdim=True)  # [1 c *1 1 1]
+    strengths = strength * torch.rand(len(latents), *(1,) * (latents.ndim - 1), generator=generator).to(latents)
     return latents + strengths * std * torch.randn(latents.shape, generator=generator).to(latents)

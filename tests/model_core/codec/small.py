@@ -1,9 +1,11 @@
-"""A codec small enough for tests, and pictures to code."""
+"""Codecs small enough for tests, and pictures and clips to code."""
 
 import torch
 from torch import Tensor
 
 from model_core.codec.autoencoder import Codec
+from model_core.codec.causal_autoencoder import CausalCodec
+from model_core.codec.causal_config import CausalConfig
 from model_core.codec.config import CodecConfig
 from model_core.codec.kl_autoencoder import KLAutoencoder
 from model_core.codec.kl_config import KLAutoencoderConfig
@@ -43,6 +45,37 @@ def pictures(n: int, size: int, seed: int = 0) -> Tensor:
     """Smooth random pictures in [-1, 1], [n 3 size size]."""
     coarse = torch.rand(n, 3, size // 4, size // 4, generator=torch.Generator().manual_seed(seed)) * 2 - 1
     return torch.nn.functional.interpolate(coarse, size=(size, size), mode="bilinear")
+
+
+def moving(n: int, num_frames: int, size: int, seed: int = 0) -> Tensor:
+    """Smooth random clips in [-1, 1], each frame of which differs from the one before, [n 3 num_frames size size]."""
+    shape = (n, 3, num_frames // 2 + 1, size // 4, size // 4)
+    coarse = torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    return torch.nn.functional.interpolate(coarse, size=(num_frames, size, size), mode="trilinear")
+
+
+def small_causal_config(**changes: object) -> CausalConfig:
+    values = {
+        "latent_channels": 4,
+        "downscale": 4,
+        "temporal_downscale": 4,
+        "encoder_widths": (4, 8, 8),
+        "encoder_blocks": (0, 1, 1),
+        "decoder_widths": (4, 8, 8),
+        "decoder_blocks": (0, 1, 1),
+    }
+    return CausalConfig(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def small_causal_codec(**changes: object) -> CausalCodec:
+    """A causal codec, every parameter random."""
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        codec = CausalCodec(small_causal_config(**changes))
+        with torch.no_grad():
+            for parameter in codec.parameters():
+                parameter.add_(0.05 * torch.randn(parameter.shape))
+    return codec.eval()
 
 
 def small_kl_config(**changes: object) -> KLAutoencoderConfig:
