@@ -169,6 +169,7 @@ def _making(records: ModelRecords) -> list[str]:
     rows: list[tuple[str, str]] = [
         ("objective", str(config["objective"])),
         ("latent shape (channels, frames, height, width)", " x ".join(map(str, config["latent_shape"]))),
+        *((("frames that these latent frames code", str(config["num_frames"])),) if config.get("num_frames") else ()),
         *((f"architecture: {key}", _setting(value)) for key, value in sorted(config["architecture"].items())),
         *((f"training: {key}", _setting(value)) for key, value in sorted(training.items())),
         *((f"sampling: {key}", _setting(value)) for key, value in sorted(config.get("sampling", {}).items())),

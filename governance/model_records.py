@@ -86,13 +86,22 @@ def samples_of(config: Mapping[str, Any], *, plural: bool = True) -> str:
         config: The package's ``config.json``.
         plural: Whether to speak of several.
     """
-    side, shape = config["image_size"], list(config.get("latent_shape") or [])
-    num_frames = shape[1] if len(shape) == _LATENT_AXES else 1
+    side, num_frames = config["image_size"], frames_of(config)
     size, ending = f"{side} x {side} pixels", "s" if plural else ""
     if num_frames == 1:
         return f"picture{ending} of {size}"
     pace = f" at {fps:g} a second" if (fps := config.get("fps")) else ""
     return f"clip{ending} of {num_frames} frames{pace}, {size} each"
+
+
+def frames_of(config: Mapping[str, Any]) -> int:
+    """Returns how many frames a model's samples have: 1 for pictures, and where a package does not say.
+
+    Args:
+        config: The package's ``config.json``, which names their number where the codec compresses in time.
+    """
+    shape = list(config.get("latent_shape") or [])
+    return int(config.get("num_frames") or (shape[1] if len(shape) == _LATENT_AXES else 1))
 
 
 @dataclass(frozen=True, kw_only=True)

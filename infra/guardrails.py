@@ -79,8 +79,9 @@ class Admission:
             GuardrailError: They are larger or longer than the policy lets through.
         """
         from governance.guardrails import judging
+        from governance.model_records import frames_of
 
-        frames = self.asked.num_frames or int((config.get("latent_shape") or [0, 1])[1])
+        frames = self.asked.num_frames or frames_of(config)
         with self._refusals_recorded():
             judging.require_pixels(self.policy, (int(config.get("image_size", 0)) * self.asked.upscale) ** 2)
             judging.require_size(self.policy, judging.Size(num_images=self.asked.num_images, num_frames=frames))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from governance.errors import IntegrityError
+from governance.model_records import frames_of
 from infra.artifact_folders import find_artifact
 from infra.errors import BadSettingError
 from infra.home import Home
@@ -66,7 +67,7 @@ def filled_from_base(params: FinetuneParams, base: BaseModel) -> FinetuneParams:
     data = params.data
     if "source" not in data.model_fields_set:
         raise BadSettingError("no pictures are named to learn from", hint=_SOURCE_HINT)
-    num_frames = int(config["latent_shape"][1])
+    num_frames = frames_of(config)
     of_base: dict[str, Any] = {"size": config["image_size"]}
     of_base |= {"frames": num_frames, "fps": config.get("fps")} if num_frames > 1 else {}
     steps: dict[str, Any] = {name: getattr(params, name) for name in _FILLED}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from components.generate_media.formats import DEFAULT_FPS
 from governance import lineage
 from governance.credentials.ingredient import Ingredient
+from governance.model_records import frames_of
 from infra.media_reading import read_bytes
 from model_core.data.given_media import Shape, fit_media, media_type_of
 from model_core.errors import BadDataError
@@ -86,7 +87,7 @@ def read_source(path: Path, config: Mapping[str, Any], *, num_frames: int | None
         BadDataError: It is damaged, cut short, too large, changes its size, or does not fit the model.
     """
     data = read_bytes(path, is_known=lambda head: media_type_of(head) is not None)
-    frames = num_frames or int(config["latent_shape"][1])
+    frames = num_frames or frames_of(config)
     if num_last is not None and not num_last < frames:
         raise BadDataError(
             f"{num_last} frames of the clip leave none to be made of {frames}", hint=f"go on from {frames - 1} frames at most"

@@ -62,11 +62,11 @@ def run(
     """
     dataset_digest = require_validated(inputs["dataset"], inputs["validation"])
     dataset, codec = Dataset.open(inputs["dataset"]), load_codec(inputs["codec"]).to(select_device(config.device))
-    size, total = dataset.info.image_size, len(dataset)
+    size, num_frames, total = dataset.info.image_size, dataset.info.num_frames, len(dataset)
     whole = PartIdentity(
         dataset_digest=dataset_digest,
         codec_digest=tree_digest(inputs["codec"]),
-        latent_shape=codec.config.latent_shape(dataset.info.num_frames, size, size),
+        latent_shape=codec.config.latent_shape(num_frames, size, size),
         shard_size=config.shard_size,
     )
     encoder, folder = text_encoder or MiniLMEncoder(), outputs["latents"]
@@ -85,6 +85,7 @@ def run(
         latent_shape=whole.latent_shape,
         image_size=size,
         fps=dataset.info.fps,
+        num_frames=num_frames if num_frames != whole.latent_shape[1] else None,
         labels=tuple(dataset.labels),
         text_encoder=TextEncoderInfo(name=encoder.name, digest=encoder.digest, dim=encoder.dim),
     )
@@ -151,6 +152,7 @@ def _report(dataset: Dataset, measured: Fidelity, folder: Path, config: LatentsC
         **fidelity,
         "latents": {
             "shape": list(config.latent_shape),
+            **({} if config.num_frames is None else {"num_frames": config.num_frames}),
             "mean": [round(value, 5) for value in moments.mean.tolist()],
             "std": [round(value, 5) for value in moments.std.tolist()],
             "kurtosis": [round(value, 3) for value in moments.kurtosis.tolist()],

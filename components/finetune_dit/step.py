@@ -113,7 +113,12 @@ def _require_fit(base: ModelConfig, latents: LatentDataset, package: Path, named
         raise BadModelError(
             f"{name} is of latents of {made} (channels, frames, height, width), the data have {held}",
             hint=f"set data.size={base.image_size}"
-            + (f", data.frames={base.latent_shape[1]}" if base.latent_shape[1] > 1 else "; the model makes pictures"),
+            + (f", data.frames={base.frames}" if base.frames > 1 else "; the model makes pictures"),
+        )
+    if data.frames != base.frames:
+        raise BadModelError(
+            f"{name} makes clips of {base.frames} frames, the data have clips of {data.frames}",
+            hint=f"set data.frames={base.frames}",
         )
     if data.fps != base.fps:
         raise BadModelError(

@@ -1,13 +1,14 @@
 """Makes pictures or clips with a model package."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor
 
 from components.generate_media.config import Config
 from components.generate_media.files import GRID_NAME, chosen_format, enlarged, write_media
@@ -76,7 +77,7 @@ def run(
     """
     request = read_request(inputs["request"] / REQUEST_NAME)
     transformer, model_config = load_transformer(inputs["package"])
-    num_frames = config.num_frames or model_config.latent_shape[1]
+    num_frames = config.num_frames or model_config.frames
     media_format = chosen_format(config.media_format, num_frames)
     source = read_source(inputs["request"], request, config)
     label = _label_index(request, model_config.conditioning.labels)
@@ -92,9 +93,9 @@ def run(
     codec = load_codec(inputs["package"] / "codec")
     checker = open_checker(inputs.get("evaluation"), config.memorisation, device=config.device, ports=ports)
     watermarker = ports.watermarker if config.watermark else None
-    if num_frames > model_config.latent_shape[1]:
+    if num_frames > model_config.frames:
         if source is not None:
-            hint = f"make {model_config.latent_shape[1]} frames at most, and continue what comes of it"
+            hint = f"make {model_config.frames} frames at most, and continue what comes of it"
             raise BadDataError("clips longer than the model's own are not made from a source", hint=hint)
         long = LongClips(
             transformer=transformer,
@@ -220,14 +221,32 @@ def _starting_from(source: Pixels, codec: Codec, config: Config, count: int) -> 
     clip = clips_to_unit_range(torch.from_numpy(source)[None])  # [1 3 frames size size]
     with torch.no_grad():
         latents = codec.encode(clip)
-    keep = torch.zeros(len(source), dtype=torch.bool)
-    keep[list(config.keep_frames)] = True
     return {
         "start": latents.expand(count, -1, -1, -1, -1),
         "strength": 1.0 if config.strength is None else config.strength,
-        "keep": keep,
+        "keep": _kept_groups(config.keep_frames, len(source), codec),
         "num_passes": config.num_passes,
     }
+
+
+def _kept_groups(kept: Sequence[int], num_frames: int, codec: Codec) -> Tensor:
+    """Returns which latent frames stay, bool [latent frames]: those of which every frame does.
+
+    Raises:
+        BadDataError: A latent frame codes frames of which some are to stay and others are not.
+    """
+    factor = codec.config.temporal_factor
+    keep = torch.zeros(num_frames, dtype=torch.bool)
+    keep[list(kept)] = True
+    groups = [keep[max(0, end - factor) : end] for end in range(num_frames, 0, -factor)][::-1]
+    for number, group in enumerate(groups):
+        if bool(group.any()) and not bool(group.all()):
+            last = num_frames - (len(groups) - 1 - number) * factor - 1
+            raise BadDataError(
+                f"frames {last - len(group) + 1} to {last} are one to the model's codec: all of them stay, or none",
+                hint=f"keep, or go on from, whole groups of {factor} frames, counted from the end of {num_frames}",
+            )
+    return torch.stack([group.all() for group in groups])
 
 
 def _label_index(request: Request, labels: list[str]) -> int | None:

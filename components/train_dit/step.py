@@ -113,6 +113,7 @@ def build_model_config(
         latent_shape=latents.latent_shape,
         image_size=latents.image_size,
         fps=latents.fps,
+        num_frames=latents.num_frames,
         codec_digest=latents.codec_digest,
         dataset_digest=latents.dataset_digest,
         sampling=SamplingDefaults(**config.sampling_values()),

@@ -77,11 +77,12 @@ class LatentsConfig:
     Attributes:
         codec_digest: Digest of the codec's folder.
         dataset_digest: Digest of the dataset's folder.
-        latent_shape: Channels, frames, height and width of an item's latents.
+        latent_shape: Channels, latent frames, height and width of an item's latents.
         image_size: Side of the pictures in pixels.
         labels: The classes; a label index is a place in this list.
         text_encoder: What embedded the captions.
         fps: Frames a second of clips; 0.0 for pictures.
+        num_frames: Frames of an item, where the codec compresses in time; None where they are as many as the latents'.
     """
 
     codec_digest: str
@@ -91,11 +92,18 @@ class LatentsConfig:
     labels: tuple[str, ...]
     text_encoder: TextEncoderInfo
     fps: float = 0.0
+    num_frames: int | None = None
+
+    @property
+    def frames(self) -> int:
+        """Frames of an item."""
+        return self.latent_shape[1] if self.num_frames is None else self.num_frames
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values for JSON; `from_dict` reverses it. Pictures have no frames a second."""
         values = asdict(self) | {"latent_shape": list(self.latent_shape), "labels": list(self.labels)}
-        return values if self.fps else {name: value for name, value in values.items() if name != "fps"}
+        left_out = {name for name in ("fps", "num_frames") if not values[name]}
+        return {name: value for name, value in values.items() if name not in left_out}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "LatentsConfig":
@@ -108,9 +116,10 @@ class LatentsConfig:
             shape, labels = values["latent_shape"], values["labels"]
             text_encoder = TextEncoderInfo(**values["text_encoder"])
             config = cls(**{**values, "latent_shape": tuple(shape), "labels": tuple(labels), "text_encoder": text_encoder})
-            numbers = (*config.latent_shape, config.image_size, text_encoder.dim)
+            numbers = (*config.latent_shape, config.image_size, text_encoder.dim, config.frames)
             names = (*config.labels, config.codec_digest, config.dataset_digest, text_encoder.name, text_encoder.digest)
             sound = len(config.latent_shape) == 4 and all(type(number) is int and number > 0 for number in numbers)
+            sound = sound and config.frames >= config.latent_shape[1]
             sound = sound and all(isinstance(name, str) for name in names)
             sound = sound and type(config.fps) in {int, float} and 0 <= config.fps < float("inf")
         except (KeyError, TypeError) as error:

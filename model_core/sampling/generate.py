@@ -49,8 +49,8 @@ def generate_images(
     Raises:
         BadModelError: As `generate_clips` does, or the model makes clips.
     """
-    if model_config.latent_shape[1] > 1:
-        raise BadModelError(f"the model makes clips of {model_config.latent_shape[1]} frames, not pictures")
+    if model_config.frames > 1:
+        raise BadModelError(f"the model makes clips of {model_config.frames} frames, not pictures")
     pictures: np.ndarray = generate_clips(transformer, model_config, codec, **how)[:, 0]
     return pictures
 
@@ -111,7 +111,7 @@ def generate_clips(
         guidance: All of guidance at once, in place of scale, interval and rescale.
         start: Encoded latents a clip to start from instead of pure noise.
         strength: Share of the path to go from there: 1 keeps nothing of `start`, 0 returns it.
-        keep: True for frames of `start` that stay as they are, while the others are drawn to go with them.
+        keep: True for latent frames of `start` that stay as they are, while the others are drawn to go with them.
         num_passes: How often each step is taken where frames are kept: more fit them better, and take longer.
         time_shift: Rectified flow's shift of times towards noise; the model's default if not given.
         cache_interval: Compute attention and MLPs only in every n-th call of the network, 1 always; the model's default if
@@ -127,6 +127,7 @@ def generate_clips(
             memory, or there is no such device.
     """
     latent_shape = _latent_shape(model_config, codec, num_frames)
+    num_frames = num_frames or model_config.frames
     if batch_size is None:
         num_tokens = math.prod(transformer.config.grid(latent_shape))
         batch_size = max(1, min(_MAX_BATCH_SIZE, _TOKENS_AT_A_TIME // num_tokens))
@@ -151,7 +152,7 @@ def generate_clips(
         raise BadDataError(f"{len(seeds)} seeds for {len(start)} latents to start from")
     num_batches = -(-len(seeds) // batch_size)
     where, size, clips = select_device(device), model_config.image_size, []
-    noun = "pictures" if latent_shape[1] == 1 else f"clips of {latent_shape[1]} frames"
+    noun = "pictures" if num_frames == 1 else f"clips of {num_frames} frames"
     with (
         memory_named(f"making {batch_size} {noun} of {size}x{size} at a time", hint="lower the batch size"),
         placed(where, transformer, codec),
@@ -175,8 +176,8 @@ def generate_clips(
                 names=[f"the sample of seed {seeds[index]}" for index in chosen],
                 **({**how, "guidance": guidance} if guidance else how),
             )
-            clips.append(decode_clips(codec, latents))
-    found = np.concatenate(clips) if clips else np.empty((0, latent_shape[1], size, size, 3), dtype=np.uint8)
+            clips.append(decode_clips(codec, latents, num_frames))
+    found = np.concatenate(clips) if clips else np.empty((0, num_frames, size, size, 3), dtype=np.uint8)
     return found[: len(seeds)]
 
 
@@ -225,10 +226,16 @@ def condition_of(
 
 def _latent_shape(model_config: ModelConfig, codec: Codec, num_frames: int | None) -> tuple[int, int, int, int]:
     """Returns the shape of a sample's latents; refuses a codec that is not the model's, and more frames than it has learnt."""
-    channels, frames, height, width = model_config.latent_shape
+    channels, latent_frames, height, width = model_config.latent_shape
+    frames = model_config.frames
     if codec.config.latent_channels != channels:
         raise BadModelError(
             f"the codec has {codec.config.latent_channels} latent channels, the model {channels}",
+            hint="use the codec that the model was trained with",
+        )
+    if codec.config.latent_frames(frames) != latent_frames:
+        raise BadModelError(
+            f"the codec has {codec.config.latent_frames(frames)} latent frames of {frames} frames, the model {latent_frames}",
             hint="use the codec that the model was trained with",
         )
     if num_frames is not None and not 1 <= num_frames <= frames:
@@ -236,7 +243,7 @@ def _latent_shape(model_config: ModelConfig, codec: Codec, num_frames: int | Non
             f"the model makes {'pictures' if frames == 1 else f'clips of up to {frames} frames'}, not of {num_frames}",
             hint="leave the number of frames out, or choose one that it has learnt",
         )
-    return channels, num_frames or frames, height, width
+    return channels, codec.config.latent_frames(num_frames or frames), height, width
 
 
 def _batches(count: int, batch_size: int) -> Iterator[list[int]]:
@@ -272,8 +279,11 @@ def _with_states(condition: Condition, transformer: DiT, states: Tensor | None, 
 
 
 @torch.no_grad()
-def decode_clips(codec: Codec, latents: Float[Tensor, "n c f h w"]) -> UInt8[np.ndarray, "n frames height width 3"]:
-    """Returns the frames of latents, a few at a time."""
-    clips = [codec.decode(each) for each in torch.split(latents, max(1, _FRAMES_AT_A_TIME // latents.shape[2]))]
+def decode_clips(
+    codec: Codec, latents: Float[Tensor, "n c f h w"], num_frames: int | None = None
+) -> UInt8[np.ndarray, "n frames height width 3"]:
+    """Returns the frames of latents, a few clips at a time; so many a clip, which are whole groups if not given."""
+    at_a_time = max(1, _FRAMES_AT_A_TIME // (latents.shape[2] * codec.config.temporal_factor))
+    clips = [codec.decode(each, num_frames) for each in torch.split(latents, at_a_time)]
     found: np.ndarray = clips_to_bytes(torch.cat(clips)).cpu().numpy()
     return found

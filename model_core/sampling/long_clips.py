@@ -83,7 +83,12 @@ def plan_windows(model_config: ModelConfig, num_frames: int, context: int | None
     Raises:
         BadDataError: The model has not learnt to go on, or numbers make no sense for it.
     """
-    window, joined = model_config.latent_shape[1], model_config.transformer().patch_size[0]
+    window, joined = model_config.frames, model_config.transformer().patch_size[0]
+    if num_frames > window != model_config.latent_shape[1]:
+        raise BadDataError(
+            f"the model makes clips of up to {window} frames, not of {num_frames}: its codec compresses in time",
+            hint="ask for fewer frames; longer clips are made by models whose codec codes frame by frame",
+        )
     if num_frames > window and not model_config.extends_clips:
         raise BadDataError(
             f"the model makes {'pictures' if window == 1 else f'clips of up to {window} frames'}, not of {num_frames}",

@@ -73,9 +73,10 @@ class ModelConfig(BaseModel):
         objective: What the network predicts.
         noise_schedule: Present for every objective but rectified flow, which has none and ignores one.
         conditioning: Labels and text encoder.
-        latent_shape: Channels, frames, height, width of a sample's latents.
+        latent_shape: Channels, latent frames, height, width of a sample's latents.
         image_size: Side of a decoded picture in pixels.
         fps: Frames a second of a clip; 0.0 for pictures.
+        num_frames: Frames of a clip, where the codec compresses in time; None where they are as many as the latents'.
         codec_digest: Digest of the codec that decodes it.
         dataset_digest: Digest of the dataset that it learnt from.
         sampling: Defaults for sampling.
@@ -93,6 +94,7 @@ class ModelConfig(BaseModel):
     latent_shape: tuple[int, int, int, int]
     image_size: int = Field(ge=1)
     fps: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    num_frames: int | None = Field(default=None, ge=1)
     codec_digest: str
     dataset_digest: str
     sampling: SamplingDefaults
@@ -107,6 +109,8 @@ class ModelConfig(BaseModel):
         """
         config = TransformerConfig.from_dict(self.architecture)
         config.grid(self.latent_shape)
+        if self.frames < self.latent_shape[1]:
+            raise BadModelError(f"model config.json: clips of {self.frames} frames have no {self.latent_shape[1]} latent frames")
         if config.num_labels != len(self.conditioning.labels):
             raise BadModelError(
                 f"model config.json names {len(self.conditioning.labels)} labels, its architecture has {config.num_labels}"
@@ -126,9 +130,15 @@ class ModelConfig(BaseModel):
         return self.sampling.sampler or fitting_samplers(self.objective)[0]
 
     @property
+    def frames(self) -> int:
+        """Frames of a sample: 1 for pictures."""
+        return self.latent_shape[1] if self.num_frames is None else self.num_frames
+
+    @property
     def extends_clips(self) -> bool:
-        """Whether it has learnt to go on from frames that are there, and so makes clips of any length."""
-        return self.latent_shape[1] > 1 and self.training.get("frame_times", "shared") != "shared"
+        """Whether it makes clips of any length: it has learnt to go on from frames, and its codec codes frame by frame."""
+        learnt = self.latent_shape[1] > 1 and self.training.get("frame_times", "shared") != "shared"
+        return learnt and self.frames == self.latent_shape[1]
 
     def _require_objective_that_fits(self, config: TransformerConfig) -> None:
         schedule = self.noise_schedule
@@ -168,7 +178,8 @@ class ModelConfig(BaseModel):
 
 def write_model_config(config: ModelConfig, folder: Path) -> None:
     """Writes `config.json`; the same values give the same bytes. Pictures have no frames a second."""
-    values = config.model_dump(mode="json", exclude=None if config.fps else {"fps"})
+    left_out = {name for name in ("fps", "num_frames") if not getattr(config, name)}
+    values = config.model_dump(mode="json", exclude=left_out)
     text = json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False)
     (folder / CONFIG_NAME).write_text(text + "\n", encoding="utf-8")
 

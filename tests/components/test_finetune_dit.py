@@ -132,6 +132,13 @@ def test_channels_frames_and_size_have_to_be_the_bases(tmp_path, base, shape):
     assert "data.size=4" in caught.value.hint
 
 
+def test_clips_have_to_be_as_long_as_the_bases(tmp_path, base):
+    latents = own_latents(tmp_path / "latents", num_frames=4)
+    with pytest.raises(BadModelError, match="clips of 1 frames, the data have clips of 4") as caught:
+        finetune(tmp_path, base, latents=latents)
+    assert caught.value.hint == "set data.frames=1"
+
+
 def test_adapters_that_do_not_fit_are_refused_before_anything_is_learnt(tmp_path, base):
     for change, told in (({"rank": 17}, "larger than the layer"), ({"targets": ("head",)}, "no linear layer")):
         with pytest.raises(BadModelError, match=told):

@@ -9,7 +9,7 @@ from PIL import Image
 
 from components.generate_media.config import Config
 from components.generate_media.files import grid
-from components.generate_media.step import Request, read_request, read_source, run
+from components.generate_media.step import Request, _starting_from, read_request, read_source, run
 from components.ports import Ports
 from model_core.codec.autoencoder import build_codec
 from model_core.codec.batches import clips_to_bytes, clips_to_unit_range
@@ -19,6 +19,7 @@ from model_core.errors import BadDataError, BadModelError
 from model_core.transformer.dit import DiT
 from model_core.transformer.model_config import write_model_config
 from model_core.transformer.weights import save_weights
+from tests.model_core.codec.small import small_causal_codec
 from tests.model_core.toy_latents import ARCHITECTURE, TEXT_DIM, model_config
 
 
@@ -275,6 +276,35 @@ def _reconstruction(package, frames):
     with torch.no_grad():
         decoded = codec.decode(codec.encode(clips_to_unit_range(torch.from_numpy(frames)[None])))
     return clips_to_bytes(decoded)[0].numpy()
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "kept", "groups"),
+    [
+        (8, (), [False, False]),
+        (8, (4, 5, 6, 7), [False, True]),
+        (8, tuple(range(8)), [True, True]),
+        (5, (0,), [True, False]),  # the first of 1 + 4 frames is coded by itself
+        (6, (0, 1), [True, False]),
+        (1, (0,), [True]),
+    ],
+)
+def test_whole_groups_of_frames_are_kept(num_frames, kept, groups):
+    codec = small_causal_codec()
+    config = Config(strength=0.5, keep_frames=kept)
+    started = _starting_from(_given(num_frames), codec, config, 2)
+    assert started["keep"].tolist() == groups
+    assert started["start"].shape[2] == len(groups)
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "kept", "words"),
+    [(8, (0,), "frames 0 to 3"), (8, (4, 6), "frames 4 to 7"), (6, (1,), "frames 0 to 1"), (6, (0, 1, 5), "frames 2 to 5")],
+)
+def test_parts_of_groups_are_not_kept(num_frames, kept, words):
+    with pytest.raises(BadDataError, match=f"{words} are one to the model's codec") as caught:
+        _starting_from(_given(num_frames), small_causal_codec(), Config(keep_frames=kept), 1)
+    assert f"whole groups of 4 frames, counted from the end of {num_frames}" in caught.value.hint
 
 
 def test_no_strength_gives_what_the_codec_makes_of_the_source(package, tmp_path):

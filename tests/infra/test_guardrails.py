@@ -168,8 +168,11 @@ def test_limits_hold(home, admin) -> None:
     ask(home, admin, upscale=2).require_size_of({"image_size": 4})
     with pytest.raises(GuardrailError):
         ask(home, admin, upscale=3).require_size_of({"image_size": 4})
+    ask(home, admin).require_size_of({"image_size": 8, "latent_shape": [4, 8, 2, 2]})
+    with pytest.raises(GuardrailError):  # eight frames of latents, which code more
+        ask(home, admin).require_size_of({"image_size": 8, "latent_shape": [4, 8, 2, 2], "num_frames": 32})
     rules = [entry.details["rule"] for entry in entries(home, "generation.refused")]
-    assert rules == ["max_images", "max_frames", "max_pixels", "max_pixels"]
+    assert rules == ["max_images", "max_frames", "max_pixels", "max_pixels", "max_frames"]
 
 
 def test_only_champions_where_the_policy_says_so(home, admin) -> None:

@@ -183,6 +183,19 @@ def test_a_config_of_another_form_is_refused(tmp_path: Path, changes: dict[str, 
         LatentDataset.open(tmp_path)
 
 
+def test_latents_say_how_many_frames_they_code_where_these_are_more(tmp_path: Path) -> None:
+    write(tmp_path)
+    values = json.loads((tmp_path / CONFIG_NAME).read_text())
+    assert "num_frames" not in values
+    config = LatentsConfig.from_dict(values)
+    assert config.frames == config.latent_shape[1]
+    coded = LatentsConfig.from_dict({**values, "latent_shape": [4, 4, 2, 2], "num_frames": 13})
+    assert (coded.frames, coded.to_dict()["num_frames"]) == (13, 13)
+    for wrong in (0, 3, 13.0, "13", True):
+        with pytest.raises(BadDataError, match="wrong type or size"):
+            LatentsConfig.from_dict({**values, "latent_shape": [4, 4, 2, 2], "num_frames": wrong})
+
+
 def test_embeddings_that_do_not_fit_the_captions_are_refused(tmp_path: Path) -> None:
     write(tmp_path)
     config = LatentDataset.open(tmp_path).config

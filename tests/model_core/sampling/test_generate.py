@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 import torch
 
-from model_core.codec.autoencoder import Codec
+from model_core.codec.autoencoder import Codec, build_codec
+from model_core.codec.batches import clips_to_bytes
+from model_core.codec.causal_config import CausalConfig
 from model_core.codec.config import CodecConfig
 from model_core.diffusion.guidance import Guidance
 from model_core.errors import BadDataError, BadModelError
-from model_core.sampling.generate import generate_images, load_transformer
+from model_core.sampling.generate import generate_clips, generate_images, load_transformer
 from model_core.sampling.seeds import noise_for_seeds
 from model_core.transformer.model_config import write_model_config
 from model_core.transformer.weights import save_weights
@@ -147,6 +149,39 @@ def test_a_model_of_clips_is_refused_rather_than_cut_to_its_first_frame():
         generate_images(transformer(), config, _codec(), labels=[0], seeds=[1])
 
 
+def _causal_codec():
+    config = CausalConfig(
+        latent_channels=4,
+        downscale=2,
+        temporal_downscale=2,
+        encoder_widths=(4, 4),
+        encoder_blocks=(0, 0),
+        decoder_widths=(4, 4),
+        decoder_blocks=(0, 0),
+    )
+    return build_codec(config).eval().requires_grad_(False)
+
+
+def test_a_codec_that_compresses_in_time_gives_as_many_frames_as_are_asked_for():
+    codec, config = _causal_codec(), model_config().model_copy(update={"latent_shape": (4, 3, 2, 2), "num_frames": 6})
+    whole = generate_clips(transformer(), config, codec, labels=[0, 1], seeds=[1, 2])
+    assert whole.shape == (2, 6, 4, 4, 3)
+    noise = noise_for_seeds([1, 2], (4, 3, 2, 2))
+    start = {"start": noise, "strength": 0.0}  # which is left as it is
+    six, five = (generate_clips(transformer(), config, codec, labels=[0, 1], seeds=[1, 2], num_frames=n, **start) for n in (6, 5))
+    assert np.array_equal(five, six[:, 1:])
+    assert np.array_equal(six, clips_to_bytes(codec.decode(noise)).numpy())
+    one = generate_clips(transformer(), config, codec, labels=[0], seeds=[1], num_frames=1)
+    assert one.shape == (1, 1, 4, 4, 3)
+    for wrong in (0, 7):
+        with pytest.raises(BadDataError, match=f"clips of up to 6 frames, not of {wrong}"):
+            generate_clips(transformer(), config, codec, labels=[0], seeds=[1], num_frames=wrong)
+    with pytest.raises(BadModelError, match="3 latent frames of 6 frames, the model 6"):
+        generate_clips(transformer(), config.model_copy(update={"latent_shape": (4, 6, 2, 2)}), codec, labels=[0], seeds=[1])
+    with pytest.raises(BadModelError, match="clips of 6 frames, not pictures"):
+        generate_images(transformer(), config, codec, labels=[0], seeds=[1])
+
+
 def _gpu_is_full(*_, **__):
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
@@ -234,6 +269,8 @@ def test_a_saved_model_is_opened_as_it_was(tmp_path):
         ({"conditioning": {"labels": ["a", "b"], "text_encoder": {"name": "t", "digest": "d", "dim": 7}}}, "captions of width 7"),
         ({"objective": "epsilon"}, "noise_schedule"),
         ({"latent_shape": [4, 1, 2]}, "latent_shape"),
+        ({"latent_shape": [4, 3, 2, 2], "num_frames": 2}, "clips of 2 frames have no 3 latent frames"),
+        ({"num_frames": 0}, "num_frames"),
     ],
 )
 def test_a_config_that_does_not_hold_together_is_refused(tmp_path, change, message):

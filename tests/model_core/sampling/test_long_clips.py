@@ -42,6 +42,14 @@ def _clip_config(**changes):
     return toy_model_config().model_copy(update=values)
 
 
+def test_windows_are_refused_where_the_codec_compresses_in_time():
+    config = _clip_config(num_frames=32)
+    assert plan_windows(config, 32).num_windows == 1
+    with pytest.raises(BadDataError, match="clips of up to 32 frames, not of 33: its codec compresses in time") as caught:
+        plan_windows(config, 33)
+    assert "codes frame by frame" in caught.value.hint
+
+
 def _made(plan, *, network=None, config=None, **how):
     windows = []
     arguments = {"seed": 5, "label": 1, "on_window": windows.append, **how}
