@@ -41,26 +41,31 @@ CODECS: Final[dict[str, dict[str, Any]]] = {
     "causal-3d-small": {"architecture": "causal_3d", "latent_channels": 8},
 }
 """The settings of `train_codec` in which each differs from the rest."""
-_TRAINING: Final = {"divisors": (1,), "crop_size": 32, "warmup_steps": 50, "latent_noise": 0.0, "kl_weight": 1e-4}
-_CLIPS_A_STEP: Final = 4
+_ALIKE: Final[dict[str, Any]] = {"divisors": (1,), "warmup_steps": 50, "latent_noise": 0.0, "kl_weight": 1e-4}
+RECIPES: Final[dict[str, dict[str, Any]]] = {
+    "squared": {"crop_size": 16, "batch_size": 16, "l1_weight": 0.0, "mse_weight": 4.0, "gradient_weight": 0.0},
+    "absolute": {"crop_size": 32, "batch_size": 4},
+}
+"""Squared errors of many small crops of clips, and the usual loss of fewer large ones; as many pixels a step."""
 
 
-def trained(folder: Path, config: Config, clips: Tensor) -> tuple[Codec, float]:
-    """Returns a codec trained on clips, and the seconds that this call took for it."""
+def trained(folder: Path, config: Config, clips: Tensor) -> tuple[Codec, float | None]:
+    """Returns a codec trained on clips, and the seconds that this call took for it; None where it was found."""
     architecture, began = codec_config(config), time.monotonic()
-    if not (folder / CONFIG_NAME).is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        frames = clips if architecture.temporal_factor > 1 else frames_of(clips)
-        found = train_codec(architecture, codec_training(config), frames, scratch=folder, device="cpu", report=_tell(folder.name))
-        save_codec(found.codec, folder)
+    if (folder / CONFIG_NAME).is_file():
+        return load_codec(folder), None
+    folder.mkdir(parents=True, exist_ok=True)
+    frames = clips if architecture.temporal_factor > 1 else frames_of(clips)
+    found = train_codec(architecture, codec_training(config), frames, scratch=folder, device="cpu", report=_tell(folder.name))
+    save_codec(found.codec, folder)
     return load_codec(folder), time.monotonic() - began
 
 
-def settings(name: str, num_steps: int, num_frames: int) -> Config:
+def settings(name: str, recipe: str, num_steps: int, num_frames: int) -> Config:
     """Returns how a codec is trained: as many frames a step, whether they are drawn one by one or as clips."""
     causal = CODECS[name].get("architecture") == "causal_3d"
-    batch_size = _CLIPS_A_STEP if causal else _CLIPS_A_STEP * num_frames
-    return Config(**_TRAINING, **CODECS[name], num_steps=num_steps, batch_size=batch_size, crop_frames=num_frames)
+    values = {**_ALIKE, **RECIPES[recipe], **CODECS[name], "num_steps": num_steps, "crop_frames": num_frames}
+    return Config(**{**values, "batch_size": values["batch_size"] * (1 if causal else num_frames)})
 
 
 def judged(codec: str, config: LatentConfig, real: Tensor, found: Tensor, seconds: float | None) -> dict[str, Any]:
@@ -95,7 +100,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder of the dataset")
     parser.add_argument("--out", type=Path, required=True, help="folder for what is trained")
     parser.add_argument("--codecs", default="all", help=f"names with commas: {', '.join(CODECS)}")
-    parser.add_argument("--steps", type=positive, default=600)
+    parser.add_argument("--recipe", choices=list(RECIPES), default="squared", help="how they are trained")
+    parser.add_argument("--steps", type=positive, default=300)
     parser.add_argument("--threads", type=positive, default=1)
     parser.add_argument("--results", type=Path, default=RESULTS)
     return parser.parse_args(arguments)
@@ -109,19 +115,25 @@ def measure(options: argparse.Namespace) -> None:
     found: list[dict[str, Any]] = []
     shapes: set[tuple[int, ...]] = set()
     for name in chosen(options.codecs, CODECS, what="codec"):
-        config = settings(name, options.steps, dataset.info.num_frames)
+        config = settings(name, options.recipe, options.steps, dataset.info.num_frames)
         seconds: float | None = None
         if name == SHIPPED:
             codec = open_codec()
         else:
-            codec, seconds = trained(options.out / f"{name}-{options.steps}", config, clips)
+            codec, seconds = trained(options.out / f"{name}-{options.recipe}-{options.steps}", config, clips)
         found.append(judged(name, codec.config, held_out, reconstruct(codec, held_out), seconds))
         shape = codec.config.latent_shape(*held_out.shape[2:])
         if shape not in shapes:
             shapes.add(shape)
             of_shape = linear(codec.config, clips, held_out)
             found.append(judged(f"linear, {'x'.join(map(str, shape))}", codec.config, held_out, of_shape, None))
-    document = {"machine": machine(), "steps": options.steps, "clips": [len(clips), len(held_out)], "codecs": found}
+    document = {
+        "machine": machine(),
+        "recipe": options.recipe,
+        "steps": options.steps,
+        "clips": [len(clips), len(held_out)],
+        "codecs": found,
+    }
     write_json(options.results, document)
     print(markdown_table(list(found[0]), [["" if value is None else value for value in row.values()] for row in found]))
 
@@ -134,5 +146,11 @@ def _tell(name: str) -> Any:
     return on_step
 
 
+def main(arguments: list[str]) -> int:
+    """Runs the command line; returns the exit code."""
+    options = parse(arguments)
+    return run_command(lambda: measure(options))
+
+
 if __name__ == "__main__":
-    sys.exit(run_command(lambda: measure(parse(sys.argv[1:]))))
+    sys.exit(main(sys.argv[1:]))

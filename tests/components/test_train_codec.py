@@ -127,8 +127,9 @@ def test_settings_that_do_not_fit_are_refused(tmp_path: Path, changes: dict[str,
             "kl_unit": "pixel",
         },
         {"posterior": "deterministic", "kl_weight": 0.0},
+        {"architecture": "causal_3d", "temporal_downscale": 2},
     ],
-    ids=["adversarial", "autoencoder_kl", "deterministic"],
+    ids=["adversarial", "autoencoder_kl", "deterministic", "causal_3d"],
 )
 def test_other_recipes_end_in_the_same_bytes_after_an_interruption(tmp_path: Path, changes: dict[str, object]) -> None:
     config, inputs = SMALL.model_copy(update=changes), validated_dataset(tmp_path)
@@ -179,6 +180,8 @@ def test_a_perceptual_network_is_named_in_the_report(tmp_path: Path) -> None:
     [
         ({"adversarial_weight": 1.0, "discriminator_layers": 2}, "discriminator"),
         ({"posterior": "deterministic"}, "KL"),
+        ({"architecture": "causal_3d", "posterior": "deterministic"}, "KL"),
+        ({"architecture": "causal_3d", "temporal_downscale": 3}, "temporal_downscale is 3"),
         ({"architecture": "autoencoder_kl", "block_out_channels": (4, 6), "norm_num_groups": 4}, "norm_num_groups"),
     ],
 )
