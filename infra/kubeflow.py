@@ -19,7 +19,9 @@ from infra.errors import BackendUnavailableError, BadSettingError
 
 _TIMEOUT_S: Final = 30.0
 _MAX_TOKEN_BYTES: Final = 64 << 10
-_ENDED: Final = frozenset({"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"})
+GONE: Final = "GONE"
+"""The state of a run that the server does not know any more."""
+_ENDED: Final = frozenset({"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED", GONE})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,9 +109,14 @@ class KubeflowServer:
             return _told(made.run_id)
 
     def look(self, run_id: str) -> RemoteRun:
-        """Returns how far a run has come; the errors are those of `begin`."""
+        """Returns how far a run has come, `GONE` where the server knows nothing of it; the errors are those of `begin`."""
         with self._translated():
-            run = self._runs.run_service_get_run(run_id=run_id, _request_timeout=_TIMEOUT_S)
+            try:
+                run = self._runs.run_service_get_run(run_id=run_id, _request_timeout=_TIMEOUT_S)
+            except self._api.ApiException as error:
+                if error.status == 404 and (said := _message(error.body)):  # a server of another kind answers with a page
+                    return RemoteRun(state=GONE, error=said)
+                raise
             details = run.run_details.task_details if run.run_details else None
             return RemoteRun(
                 state=_told(run.state),

@@ -147,6 +147,10 @@ class Cluster(ClusterValues):
             found = found.over(self.steps.get(name, StepResources()))
         return found.over(self.defaults).over(StepResources(retries=Retries(), timeout=_TIMEOUT))
 
+    def by_tag(self, pipeline: str) -> tuple[str, ...]:
+        """Returns the steps of a pipeline, its end among them, whose images are not named by digest: what they run can change."""
+        return tuple(step for step in (*PIPELINES[pipeline], "record_end") if step not in self.images)
+
     def train_plan(self, step: str) -> TrainJobPlan | None:
         """Returns what a step's TrainJobs are made with, or None for a step that does its work in its own pod.
 

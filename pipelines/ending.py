@@ -8,6 +8,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from infra.home import Home
+from infra.kubeflow import GONE
 from infra.run_records import end_run
 from infra.runs import StepError, get_run, get_steps
 from infra.settings import Settings
@@ -25,7 +26,7 @@ def record_run_end(home: str, run_id: str, *, state: str, message: str) -> str:
     Args:
         home: The home's folder.
         run_id: The run.
-        state: How the cluster says that it ended: ``SUCCEEDED``, ``FAILED``, ``CANCELED``.
+        state: How the cluster says that it ended: ``SUCCEEDED``, ``FAILED``, ``CANCELED``; ``GONE`` where it says nothing.
         message: What the cluster says of it.
 
     Returns:
@@ -64,6 +65,8 @@ def _told_by_cluster(home: Home, status: str, state: str, message: str) -> StepE
     if status == "interrupted":
         return StepError(diagnosis="the run was stopped on the cluster", hint=hint, exit_code=130)
     said = " ".join(home.settings.redact(message).split())[:_MAX_MESSAGE]
+    if state == GONE:
+        return StepError(diagnosis=f"the run is gone from its cluster: {said}", hint=hint)
     return StepError(
         diagnosis=f"the cluster ended the run as {state.lower()}{f': {said}' if said else ', and no step says why'}",
         hint=f"often a pod that was evicted or killed for memory; {hint}",

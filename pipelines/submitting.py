@@ -14,9 +14,11 @@ import yaml
 
 from components.runtime import describe_error
 from governance.digest import sha256_file
-from infra.errors import BadSettingError
+from governance.errors import RefusedError
+from infra.errors import BackendUnavailableError, BadSettingError
 from infra.home import Home
 from infra.kubeflow import KubeflowServer, RemoteRun
+from infra.ledger import iter_entries
 from infra.run_records import begin_run, end_run
 from infra.runs import REMOTE_RUNNER, get_run
 from pipelines.arguments import pipeline_arguments, resolve_model
@@ -116,7 +118,42 @@ def submit_pipeline(
     return Submitted(run_id=run_id, remote_id=remote_id, host=server.host, pipeline=pipeline, package_sha256=digest)
 
 
-def follow(home: Home, run: Submitted, server: KubeflowServer, *, on_view: OnView, poll_s: float = 5.0) -> None:
+def submitted(home: Home, run_id: str, server: KubeflowServer) -> Submitted:
+    """Returns a run that was submitted before, to be followed again.
+
+    Args:
+        home: The home.
+        run_id: The run.
+        server: The server of its cluster.
+
+    Raises:
+        BadSettingError: It was never submitted, or to another host.
+    """
+    with home.database.read() as connection:
+        row = get_run(connection, run_id)
+    found = next(iter_entries(home.database, action="run.submitted", subject=f"run:{row.run_id}"), None)
+    if found is None:
+        raise BadSettingError(f"run {row.run_id[:8]} was not submitted to a cluster", hint="leave out --host")
+    if server.name != row.host:
+        raise BadSettingError(f"run {row.run_id[:8]} is on {row.host}, not on {server.name}", hint="name that one in --host")
+    return Submitted(
+        run_id=row.run_id,
+        remote_id=str(found.details["remote_id"]),
+        host=server.host,
+        pipeline=row.pipeline,
+        package_sha256=str(found.details["package_sha256"]),
+    )
+
+
+def follow(
+    home: Home,
+    run: Submitted,
+    server: KubeflowServer,
+    *,
+    on_view: OnView,
+    poll_s: float = 5.0,
+    patience_s: float = 600.0,
+) -> None:
     """Waits for the end of a run on a cluster, which its exit handler records; where that could not, it is recorded here.
 
     Args:
@@ -125,15 +162,24 @@ def follow(home: Home, run: Submitted, server: KubeflowServer, *, on_view: OnVie
         server: The cluster's server.
         on_view: Called with how far it has come.
         poll_s: Seconds between two looks.
+        patience_s: Seconds for which the server may fail to answer, or to accept the token, which somebody may renew meanwhile.
 
     Raises:
         BackendUnavailableError: The server does not answer any more; the run goes on.
         RefusedError: It does not accept the token any more; the run goes on.
     """
-    began = time.time()
+    began = answered = time.time()
     while True:
-        remote = server.look(run.remote_id)
-        on_view(_view(run, remote, elapsed_s=time.time() - began))
+        try:
+            remote = server.look(run.remote_id)
+        except (BackendUnavailableError, RefusedError) as error:
+            if time.time() - answered >= patience_s:
+                again = f"`groundswell runs watch {run.run_id[:8]} --host {run.host}` follows it again"
+                raise type(error)(f"{error.diagnosis}; the run may go on", hint=f"{error.hint}; {again}") from error
+            time.sleep(poll_s)
+            continue
+        answered = time.time()
+        on_view(_view(run, remote, elapsed_s=answered - began))
         if remote.has_ended:
             break
         time.sleep(poll_s)

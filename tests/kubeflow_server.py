@@ -26,6 +26,7 @@ class KubeflowPipelines:
         runs: The runs by id, as they were created.
         experiments: Their groups by id.
         broken: A status with which all is answered.
+        faults: Statuses with which looks at a run are answered first, one each; status 0 hangs up.
     """
 
     url: str = ""
@@ -37,6 +38,7 @@ class KubeflowPipelines:
     experiments: dict[str, dict[str, Any]] = field(default_factory=dict)
     looks: dict[str, int] = field(default_factory=dict)
     broken: tuple[int, bytes] | None = None
+    faults: list[tuple[int, bytes]] = field(default_factory=list)
 
     def answer(self, method: str, path: str, query: dict[str, list[str]], body: dict[str, Any]) -> tuple[int, Any]:
         if (method, path) == ("GET", "/experiments"):
@@ -79,6 +81,12 @@ def kubeflow_pipelines() -> Iterator[KubeflowPipelines]:
             parts = urlsplit(self.path)
             if served.broken is not None:
                 self.reply(*served.broken)
+            elif served.faults and parts.path.startswith(f"{ROOT}/runs/"):
+                status, answer = served.faults.pop(0)
+                if status:
+                    self.reply(status, answer)
+                else:
+                    self.close_connection = True
             elif served.token and self.headers.get("authorization") != f"Bearer {served.token}":
                 self.reply(401, json.dumps({"code": 16, "message": "Unauthenticated: the token has expired"}).encode())
             elif not parts.path.startswith(ROOT):

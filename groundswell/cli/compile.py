@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from groundswell.cli.cluster_file import warn_of_tags
 from groundswell.cli.context import Command, Invocation, pass_invocation
 from groundswell.cli.output import echo_json, shown_path
 from pipelines.graph import PIPELINES
@@ -43,6 +44,7 @@ def command(invocation: Invocation, pipeline: str, output: Path, cluster_file: P
 
     cluster = read_cluster(cluster_file) if cluster_file else None
     compile_pipeline(pipeline, output, cluster=cluster, in_parts=encode_in_parts)
+    warn_of_tags(cluster, pipeline)
     if invocation.as_json:
         echo_json({"pipeline": pipeline, "file": output.absolute()})
     else:

@@ -3,6 +3,7 @@
 import platform
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,7 +23,8 @@ from groundswell.cli.output import (
     seconds_between,
     short_id,
 )
-from groundswell.cli.problem import EXIT_UNEXPECTED, CommandError, Problem, tell_problem
+from groundswell.cli.problem import EXIT_BAD_INPUT, EXIT_UNEXPECTED, CommandError, Problem, tell_problem
+from groundswell.cli.remote import server_options
 from infra.locking import is_locked
 from pipelines.graph import PIPELINES, step_of
 from pipelines.views import view_run
@@ -37,7 +39,7 @@ _NUM_RECENT = 20
 
 @click.group(cls=Group, name="runs")
 def command() -> None:
-    """List, show, watch and compare runs."""
+    """List, show, watch, end and compare runs."""
 
 
 @command.command("list")
@@ -130,16 +132,20 @@ def show(invocation: Invocation, run_id: str) -> None:
 
 @command.command("watch")
 @click.argument("run_id", metavar="[RUN]", required=False)
+@server_options(required=False)
 @pass_invocation
-def watch(invocation: Invocation, run_id: str | None) -> int:
+def watch(invocation: Invocation, run_id: str | None, host: str | None, namespace: str, token_file: Path | None) -> int:
     """Follow a run until it ends; without RUN the one that is running.
 
+    With --host a run that was submitted to a cluster is followed there, and its end recorded where its exit handler could not.
     Ends with exit code 0 if the run completed, otherwise with the run's own.
     """
     from infra.runs import get_run
 
     home = invocation.open_home()
     run = _find_watched(home, run_id)
+    if host is not None:
+        run = _watched_there(home, run, host, namespace=namespace, token_file=token_file)
     steps = _step_names(home, run)
     started = parse_time(run.started).timestamp()
     with run_display(keep=True) as display:
@@ -164,6 +170,50 @@ def watch(invocation: Invocation, run_id: str | None) -> int:
         return 0
     tell_problem(Problem(diagnosis=run.error.diagnosis, hint=run.error.hint, exit_code=run.error.exit_code), as_json=False)
     return run.error.exit_code
+
+
+def _watched_there(home: "Home", run: "RunRow", host: str, *, namespace: str, token_file: Path | None) -> "RunRow":
+    """Follows a run on its cluster, and returns what is on record at its end."""
+    from infra.kubeflow import KubeflowServer
+    from infra.runs import get_run
+    from pipelines.submitting import follow, submitted
+
+    server = KubeflowServer(host, namespace=namespace, token_file=token_file)
+    known = submitted(home, run.run_id, server)
+    if run.status == "running":
+        with run_display(keep=True) as display:
+            follow(home, known, server, on_view=display)
+    with home.database.read() as connection:
+        return get_run(connection, run.run_id)
+
+
+@command.command("end")
+@click.argument("run_id", metavar="RUN")
+@pass_invocation
+def end(invocation: Invocation, run_id: str) -> int:
+    """Record that a run on a cluster has failed, where the cluster is gone and nothing else can.
+
+    A cluster that is there records the end of its runs itself; where it could not, `groundswell runs watch RUN --host URL` does.
+    Nothing is stopped: should the run go on after all, its steps' outputs are kept, and its end is not recorded again.
+    """
+    from infra.kubeflow import GONE
+    from infra.runs import REMOTE_RUNNER, get_run
+    from pipelines.ending import record_run_end
+
+    home = invocation.open_home()
+    actor = invocation.actor(home)
+    with home.database.read() as connection:
+        run = get_run(connection, run_id)
+    if run.runner != REMOTE_RUNNER or run.status != "running":
+        why = f"it is {run.status}" if run.status != "running" else "it runs on no cluster"
+        hint = "`groundswell runs list` shows where runs are; the next run here ends those that died here"
+        raise CommandError(f"run {short_id(run.run_id)} cannot be given up: {why}", hint=hint, exit_code=EXIT_BAD_INPUT)
+    status = record_run_end(str(home.path), run.run_id, state=GONE, message=f"given up by {actor}")
+    if invocation.as_json:
+        echo_json({"run_id": run.run_id, "status": status})
+    else:
+        click.echo(f"run {run.run_id} {status}")
+    return 0
 
 
 def _find_watched(home: "Home", run_id: str | None) -> "RunRow":

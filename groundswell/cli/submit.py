@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from groundswell.cli.cluster_file import warn_of_tags
 from groundswell.cli.context import Command, Invocation, pass_invocation
 from groundswell.cli.live import run_display
 from groundswell.cli.output import echo_facts, echo_json, short_id, tell_warnings
 from groundswell.cli.problem import EXIT_INTERRUPTED, CommandError, Problem, tell_problem
+from groundswell.cli.remote import server_options
 from groundswell.cli.stopping import terminate_as_interrupt
 from pipelines.graph import PIPELINES
 
@@ -28,14 +30,7 @@ if TYPE_CHECKING:
     ),
 )
 @click.argument("pipeline", metavar="PIPELINE")
-@click.option("--host", metavar="URL", required=True, help="The Kubeflow Pipelines server, with the path of its API.")
-@click.option("--namespace", metavar="NAME", default="", help="The namespace of your profile, where there are several users.")
-@click.option(
-    "--token-file",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="A file, readable by its owner alone, with the bearer token; read anew for each request.",
-)
+@server_options(required=True)
 @click.option(
     "--cluster", "cluster_file", metavar="FILE", type=click.Path(path_type=Path), help="What steps get there, as for `compile`."
 )
@@ -84,6 +79,7 @@ def command(
     with terminate_as_interrupt():
         actor = invocation.actor(home)
         run = submit_pipeline(home, name, params, server, package=package, cluster=cluster, actor=actor)
+    warn_of_tags(cluster, name)
     if not wait:
         _tell(invocation, run)
         return 0

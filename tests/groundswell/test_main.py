@@ -46,7 +46,7 @@ def test_every_command_and_option_says_what_it_is_for(path: tuple[str, ...], com
 def test_the_fixed_verbs_that_work_are_there_and_no_others() -> None:
     assert {" ".join(path) for path, _ in leaves()} == {
         *("doctor", "data import", "data validate", "data show", "data card", "data withdraw", "run"),
-        *("runs list", "runs show", "runs watch", "runs compare", "compile", "submit"),
+        *("runs list", "runs show", "runs watch", "runs end", "runs compare", "compile", "submit"),
         *("models list", "models show", "models sign", "models diff", "models import", "evaluate", "generate"),
         *("promote request", "promote approve", "promote sign", "promote reject", "promote withdraw", "promote apply"),
         *("promote status", "promote list", "rollback", "notify", "policy list", "policy show", "policy set", "policy test"),

@@ -15,6 +15,7 @@ from infra.train_jobs.plan import read_plan
 from pipelines.cluster import Cluster, read_cluster
 from pipelines.compiling import compile_pipeline, read_compiled
 from pipelines.graph import PIPELINES
+from tests.pipelines.calling import call_here
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
@@ -213,3 +214,16 @@ def test_a_compiled_file_is_known_again_and_one_that_was_edited_is_refused(examp
     path.write_text(text.partition("\n")[2])
     with pytest.raises(BadSettingError, match="no pipeline that groundswell has compiled"):
         read_compiled(path)
+
+
+def test_steps_whose_images_a_tag_decides_are_named(tmp_path: Path) -> None:
+    digest = "registry.example/groundswell/step@sha256:" + "1" * 64
+    path, out = tmp_path / "cluster.yaml", tmp_path / "codec.yaml"
+    home = "home: {claim: groundswell-home, mount: /groundswell}\n"
+    path.write_text(f"{home}images: {{train_codec: '{digest}'}}\n")
+    warned = call_here(tmp_path / "home", "compile", "codec", "--cluster", path, "-o", out)
+    assert warned.exit_code == 0
+    assert "the images of these steps are named by tag, which can move: validate_data, record_end; name digests" in warned.stderr
+    path.write_text(f"{home}images: {{train_codec: '{digest}', validate_data: '{digest}', record_end: '{digest}'}}\n")
+    silent = call_here(tmp_path / "home", "compile", "codec", "--cluster", path, "-o", out)
+    assert (silent.exit_code, silent.stderr) == (0, "")

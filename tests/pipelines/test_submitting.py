@@ -27,7 +27,7 @@ CLUSTER = "home: {claim: groundswell-home, mount: /groundswell}\n"
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[KubeflowPipelines]:
-    monkeypatch.setattr("pipelines.submitting.follow.__kwdefaults__", {"poll_s": 0.01})
+    monkeypatch.setattr("pipelines.submitting.follow.__kwdefaults__", {"poll_s": 0.01, "patience_s": 1.0})
     with kubeflow_pipelines() as served:
         yield served
 
@@ -258,3 +258,79 @@ def test_a_file_that_encodes_in_one_task_is_not_submitted_where_parts_are_asked_
     assert submit(home, source, server, *asked, pipeline="training").exit_code == 0  # compiled now, as it is asked for
     specs = [one["pipeline_spec"].get("pipeline_spec", one["pipeline_spec"]) for one in server.runs.values()]
     assert ["comp-encode-part" in spec["components"] for spec in specs] == [True, True]
+
+
+EXPIRED = (401, b'{"code": 16, "message": "Unauthenticated: the token has expired"}')
+
+
+def watch(home: Home, run_id: str, host: str) -> Called:
+    return call_here(home.path, "runs", "watch", run_id, "--host", host)
+
+
+def test_a_server_that_fails_for_a_while_is_waited_for(
+    home: Home, source: Path, server: KubeflowPipelines, cluster: Path
+) -> None:
+    exit_handler(home, server)
+    server.faults = [(503, b"{}"), (0, b""), EXPIRED, (500, b'{"message": "database is gone"}')]
+    called = submit(home, source, server, "--cluster", cluster, "--wait")
+    assert (called.exit_code, called.document["status"], server.faults) == (0, "completed", [])
+    assert "train_codec: started" in called.stderr  # it was seen going on, and not at its end alone
+
+
+@pytest.mark.parametrize(("fault", "code"), [(EXPIRED, 5), ((503, b"{}"), 6)], ids=["expired-token", "unreachable"])
+def test_a_run_whose_server_is_lost_is_followed_again_and_its_end_recorded(
+    home: Home, source: Path, server: KubeflowPipelines, cluster: Path, fault: tuple[int, bytes], code: int
+) -> None:
+    server.faults = [fault] * 10_000
+    lost = submit(home, source, server, "--cluster", cluster, "--wait")
+    assert (lost.exit_code, "; the run may go on" in lost.stderr) == (code, True), lost.stderr
+    run = the_run(home)
+    assert f"`groundswell runs watch {run.run_id[:8]} --host {server.url}` follows it again" in lost.stderr
+    assert run.status == "running"
+    server.faults = []
+    again = watch(home, run.run_id, server.url)
+    assert (again.exit_code, f"run {run.run_id} completed" in again.stdout) == (0, True), again.stderr
+    assert actions(home) == ["run.started", "run.submitted", "run.completed"]
+    assert watch(home, run.run_id, server.url).exit_code == 0  # nothing is recorded twice
+    assert len(actions(home)) == 3
+
+
+def test_a_run_that_its_cluster_does_not_know_any_more_ends_as_failed(
+    home: Home, source: Path, server: KubeflowPipelines, cluster: Path
+) -> None:
+    submit(home, source, server, "--cluster", cluster)
+    server.runs.clear()
+    gone = watch(home, the_run(home).run_id, server.url)
+    assert (gone.exit_code, "error: the run is gone from its cluster: run not found" in gone.stderr) == (1, True), gone.stderr
+    assert actions(home) == ["run.started", "run.submitted", "run.failed"]
+
+
+def test_a_run_is_looked_for_on_the_host_that_has_it(home: Home, source: Path, server: KubeflowPipelines, cluster: Path) -> None:
+    local = str(uuid.uuid4())
+    submit(home, source, server, "--cluster", cluster)
+    remote = the_run(home).run_id
+    elsewhere = watch(home, remote, server.url.replace("127.0.0.1", "localhost"))
+    assert (elsewhere.exit_code, "is on 127.0.0.1, not on localhost" in elsewhere.stderr) == (3, True)
+    page = watch(home, remote, f"{server.url}/elsewhere")
+    assert (page.exit_code, the_run(home).status) == (6, "running")  # a page that is not found is no run that is gone
+    begin_run(home, run_id=local, pipeline="training", runner="subprocess", params={}, actor=first_identity(home.database))
+    here = watch(home, local, server.url)
+    assert (here.exit_code, "was not submitted to a cluster" in here.stderr) == (3, True)
+
+
+def test_a_run_on_a_cluster_that_is_gone_for_good_can_be_given_up_and_no_other(
+    home: Home, source: Path, server: KubeflowPipelines, cluster: Path
+) -> None:
+    local = str(uuid.uuid4())
+    submit(home, source, server, "--cluster", cluster)
+    remote = the_run(home).run_id
+    ended = call_here(home.path, "--json", "runs", "end", remote)
+    assert (ended.exit_code, ended.document) == (0, {"run_id": remote, "status": "failed"})
+    error = the_run(home).error
+    assert error is not None
+    assert error.diagnosis.startswith("the run is gone from its cluster: given up by ")
+    again = call_here(home.path, "runs", "end", remote)
+    assert (again.exit_code, "cannot be given up: it is failed" in again.stderr) == (3, True)
+    begin_run(home, run_id=local, pipeline="training", runner="subprocess", params={}, actor=first_identity(home.database))
+    other = call_here(home.path, "runs", "end", local)
+    assert (other.exit_code, "it runs on no cluster" in other.stderr) == (3, True)
