@@ -23,7 +23,8 @@ promtool test rules infra/monitoring/alerts_test.yaml      # each alert fires wh
 ```
 
 Grafana: copy `infra/monitoring/grafana/provisioning` to `/etc/grafana/provisioning`, and
-`infra/monitoring/grafana/dashboards/groundswell.json` to `/etc/grafana/dashboards/groundswell`.
+`infra/monitoring/grafana/dashboards/groundswell.json` to `/etc/grafana/dashboards/groundswell`. What its panels ask, and what a
+Prometheus answered: [DASHBOARD.md](DASHBOARD.md).
 
 - Labels `pipeline`, `run`, `step`, `model`, `environment`, `version` name what they say; `gpu` is the index on the step's
   machine. Series with the label `run` are there only while the run goes on.

@@ -11,6 +11,7 @@ import yaml
 
 from infra.monitoring.catalogue import METRICS
 from infra.monitoring.reference import FOLDER, alert_rules
+from tests.infra.monitoring.dashboard_page import PAGE, queries_of
 
 DASHBOARD = FOLDER / "grafana" / "dashboards" / "groundswell.json"
 NAMED = {
@@ -96,3 +97,7 @@ def test_panels_have_places_of_their_own_and_the_provisioned_source() -> None:
     assert (source["type"], source["uid"]) == ("prometheus", "groundswell")
     [provider] = yaml.safe_load((provisioning / "dashboards" / "groundswell.yaml").read_text())["providers"]
     assert provider["options"]["path"] == "/etc/grafana/dashboards/groundswell"
+
+
+def test_the_page_of_the_dashboards_answers_lists_its_queries() -> None:
+    assert queries_of(PAGE.read_text(encoding="utf-8")) == panels()
