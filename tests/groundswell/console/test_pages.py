@@ -62,6 +62,22 @@ def test_pages_fit_their_screen_run_nothing_and_ask_nobody_else(
     assert [text for text in told if "404" not in text] == []
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_version_and_the_report_of_its_lineage_fit_their_screen(
+    browser: Browser, world: World, world_console: Console, width: int
+) -> None:
+    world.promote(1)
+    context = browser.new_context(viewport={"width": width, "height": 800})
+    page = context.new_page()
+    for path in (f"/models/{NAME}/1", "/lineage?" + urlencode({"subject": f"model-version:{NAME}/1"})):
+        answer = page.goto(world_console.url + path)
+        assert answer is not None
+        assert answer.status == 200
+        assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), path
+        assert page.locator("script").count() == 0
+    context.close()
+
+
 def test_what_comes_from_records_is_text(browser: Browser, traced: tuple[Traced, Console]) -> None:
     world, console = traced
     page = browser.new_page()
