@@ -5,7 +5,10 @@ Whoever launches holds the work's lock and keeps the record; the machines see th
 
 import os
 import sys
+import time
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -14,6 +17,7 @@ from components.step_context import StepContext
 from components.store import artifact_digest
 from components.training_task import TaskFolder, TrainingDone, TrainingTask, error_of
 from governance.errors import IntegrityError
+from infra.gpu_usage import usage_path, write_samples
 from infra.train_jobs.api import TrainJobApi, connect
 from infra.train_jobs.manifest import TrainJobWork, in_home
 from infra.train_jobs.plan import TrainJobPlan, read_plan
@@ -23,6 +27,7 @@ from model_core.errors import BadModelError
 TRAINERS: Final = frozenset({"train_dit", "finetune_dit"})
 """The steps that can be done so."""
 
+_SAMPLED_WITHIN_S: Final = 60.0
 _COMMAND: Final = ("python3", "-m", "torch.distributed.run", "-m", "components.training_worker")
 
 
@@ -70,6 +75,7 @@ class _Shared:
         self._inputs = {name: in_home(reference.path, home) for name, reference in context.inputs.items()}
         self._scratch = in_home(ports.scratch, home)
         self._offset: dict[str, int] = {}
+        self._passed_on: float | None = None  # when the machines of this attempt wrote the progress that was passed on last
 
     @property
     def work(self) -> TrainJobWork:
@@ -87,14 +93,19 @@ class _Shared:
         )
 
     def say(self, line: str) -> None:
-        """Tells what goes on, in the step's log and beside its progress."""
+        """Tells what goes on in the step's log, and in place of its progress until its machines tell of theirs."""
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
+        if self._passed_on is None:
+            self._ports.progress.update(0, 0, line)
+
+    def wait(self, line: str) -> None:
+        """Says in place of the step's progress that machines are still waited for."""
         self._ports.progress.update(0, 0, line)
 
     def prepare(self, name: str) -> None:
         """Writes what the machines are to do."""
-        context = self._context
+        context, self._passed_on = self._context, None
         task = TrainingTask(
             step=context.spec.name,
             code_digest=context.code_digest,
@@ -107,15 +118,31 @@ class _Shared:
         self._folder(name).begin(task)
 
     def relay(self, name: str) -> None:
-        """Passes on how far the machines have come, and their figures."""
+        """Passes on their figures, how busy their GPUs are, and how far they have come where they have said so anew.
+
+        So a step whose machines hang has said nothing since they last did.
+        """
         folder = self._folder(name)
         for told, offset in folder.figures_after(self._offset.get(name, 0)):
             self._offset[name] = offset
             self._ports.tracking.log_metrics(told.figures, step=told.step)
             for figure, value in told.figures.items():
                 self._ports.metrics.gauge(f"training_{figure}", value)
-        if (told_of := folder.read_progress()) is not None:
+        self._relay_gpus(folder)
+        if (told_of := folder.read_progress()) is not None and told_of.updated != self._passed_on:
+            self._passed_on = told_of.updated
             self._ports.progress.update(told_of.completed, told_of.total, told_of.description, **told_of.fields)
+
+    def _relay_gpus(self, folder: TaskFolder) -> None:
+        """Passes on the GPUs of all machines that still sample, each called by its machine's number and its own."""
+        since = time.time() - _SAMPLED_WITHIN_S
+        read = ((machine, folder.read_gpus(machine)) for machine in range(self._plan.job.num_nodes))
+        told = [(machine, one) for machine, one in read if one is not None and one.gpus and one.sampled >= since]
+        if not told:
+            return
+        gpus = [replace(gpu, gpu=f"{machine}:{gpu.gpu}") for machine, one in told for gpu in one.gpus]
+        with suppress(OSError):  # a full disk is told by those whose files matter
+            write_samples(usage_path(self._context.progress_path), gpus, sampled=min(one.sampled for _, one in told))
 
     def has_result(self, name: str) -> bool:
         """Whether the machines have written all."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
+from components.cluster_training import is_clusters
 from components.ports import StepReport
 from components.step_context import StepContext
 from infra.gpu_usage import GpuSampler, usage_path
@@ -120,16 +121,17 @@ class MetricsObserver:
 
 
 class ProgressObserver:
-    """The progress file of the step, and beside it how busy the machine's GPUs are."""
+    """The progress file of the step, and beside it how busy the machine's GPUs are, unless the work is other machines'."""
 
     def __init__(self, context: StepContext) -> None:
-        path = context.home.run_folder(context.run_id) / "progress" / f"{context.step}.json"
+        path = context.progress_path
         self.port = ProgressFile(path)
-        self._gpus = GpuSampler(usage_path(path))
+        self._gpus = None if is_clusters(context) else GpuSampler(usage_path(path))
 
     def ended(self, status: str, summary: str) -> None:
         """Writes the final state."""
-        self._gpus.stop()
+        if self._gpus is not None:
+            self._gpus.stop()
         self.port.end(status, summary)
 
 

@@ -5,6 +5,7 @@ import platform
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.ports import StepReport
@@ -38,6 +39,11 @@ class StepContext:
     def step(self) -> str:
         """What the step is called within its run: its name, and the number of the part where the run does it several times."""
         return self.spec.name if self.part is None else f"{self.spec.name}-{self.part:04d}"
+
+    @property
+    def progress_path(self) -> Path:
+        """The file that says how far the step has come."""
+        return self.home.run_folder(self.run_id) / "progress" / f"{self.step}.json"
 
     @property
     def subject(self) -> str:

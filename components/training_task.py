@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from components.ports import StepReport
 from governance.errors import IntegrityError
 from infra.errors import InfraError
+from infra.gpu_usage import GpuUsage
 
 _MAX_BYTES: Final = 64 << 20
 _MAX_LINE: Final = 64 << 10
@@ -27,7 +28,7 @@ class _Told(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-_Kind = TypeVar("_Kind", bound=_Told)
+_Kind = TypeVar("_Kind", bound=BaseModel)
 
 
 class TrainingTask(_Told):
@@ -102,12 +103,33 @@ class Figures(_Told):
 
 
 class TrainingProgress(BaseModel):
-    """How far the machines have come, of what `infra.progress.ProgressFile` writes."""
+    """How far the machines have come, of what `infra.progress.ProgressFile` writes.
+
+    Attributes:
+        completed: Units of work done.
+        total: Units of work in all; 0 while unknown.
+        description: What is being done.
+        fields: Figures to show beside the bar.
+        updated: When they wrote it, in seconds since the epoch by their clock.
+    """
 
     completed: int = Field(ge=0)
     total: int = Field(ge=0)
     description: str = Field(max_length=200)
     fields: dict[Literal["loss", "steps_per_s", "seconds_left"], float]
+    updated: float
+
+
+class TrainingGpus(_Told):
+    """How busy the GPUs of a machine are, as `infra.gpu_usage.GpuSampler` writes it.
+
+    Attributes:
+        sampled: When they were looked at, in seconds since the epoch.
+        gpus: Those that tell.
+    """
+
+    sampled: float
+    gpus: tuple[GpuUsage, ...]
 
 
 class TaskFolder:
@@ -182,11 +204,19 @@ class TaskFolder:
 
     def read_progress(self) -> TrainingProgress | None:
         """Returns how far the machines have come, where they have told."""
-        try:
-            with self.progress.open("rb") as file:
-                return TrainingProgress.model_validate_json(file.read(_MAX_LINE))
-        except (OSError, ValidationError):
-            return None
+        return _glanced(self.progress, TrainingProgress)
+
+    def gpus(self, machine: int) -> Path:
+        """Returns where a machine says how busy its GPUs are.
+
+        Args:
+            machine: Its number among those that train, from 0.
+        """
+        return self.path / f"gpus-{machine}.json"
+
+    def read_gpus(self, machine: int) -> TrainingGpus | None:
+        """Returns how busy a machine's GPUs are, where it has told."""
+        return _glanced(self.gpus(machine), TrainingGpus)
 
     def figures_after(self, offset: int) -> Iterator[tuple[Figures, int]]:
         """Yields figures that were told after a place in their file, each with the place that follows; a half line waits."""
@@ -211,6 +241,15 @@ class TaskFolder:
             raise IntegrityError(
                 f"{path} is nothing that training on a cluster has written", hint="run it again: it goes on from its checkpoint"
             ) from error
+
+
+def _glanced(path: Path, kind: type[_Kind]) -> _Kind | None:
+    """Returns what only shows how it goes, where it is there and whole."""
+    try:
+        with path.open("rb") as file:
+            return kind.model_validate_json(file.read(_MAX_LINE))
+    except (OSError, ValidationError):
+        return None
 
 
 def error_of(words: TrainingWords) -> InfraError:

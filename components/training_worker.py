@@ -9,7 +9,8 @@ import platform
 import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +21,7 @@ from components.store import artifact_digest
 from components.training_task import Figures, TaskFolder, TrainingDone, TrainingTask, TrainingWords, as_line
 from governance.errors import IntegrityError
 from infra.errors import BadSettingError
+from infra.gpu_usage import GpuSampler
 from infra.processes import terminate_as_interrupt
 from infra.progress import ProgressFile
 from infra.source_digest import source_digest
@@ -111,9 +113,21 @@ def _work(folder: TaskFolder, task: TrainingTask) -> None:
             for path in outputs.values():
                 path.mkdir(parents=True)
         ports = Ports(tracking=told, progress=told, metrics=told, scratch=task.scratch)
-        report: StepReport = import_module(spec.module).run(config, task.inputs, outputs, ports)
+        with _gpus_told(folder, is_first_here=distributed.place == 0):
+            report: StepReport = import_module(spec.module).run(config, task.inputs, outputs, ports)
         if distributed.is_main:
             folder.finish(_done(report, {name: artifact_digest(spec.outputs[name], path) for name, path in outputs.items()}))
+
+
+@contextmanager
+def _gpus_told(folder: TaskFolder, *, is_first_here: bool) -> Iterator[None]:
+    """Has one process of each machine tell how busy its GPUs are."""
+    sampler = GpuSampler(folder.gpus(int(os.environ.get("GROUP_RANK", "0")))) if is_first_here else None
+    try:
+        yield
+    finally:
+        if sampler is not None:
+            sampler.stop()
 
 
 def _done(report: StepReport, digests: dict[str, str]) -> TrainingDone:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -66,11 +67,9 @@ class GpuSampler:
 
     def _sample(self) -> None:
         while not self._is_over.is_set():
-            document = {"sampled": time.time(), "gpus": [asdict(one) for one in read_gpus()]}
-            temporary = self._path.with_suffix(".gpus-partial")
+            sampled = time.time()
             try:
-                temporary.write_text(json.dumps(document), encoding="utf-8")
-                os.replace(temporary, self._path)  # noqa: PTH105 - atomic on purpose
+                write_samples(self._path, read_gpus(), sampled=sampled)
             except OSError:  # a full disk is told by those whose files matter
                 return
             self._is_over.wait(self._interval_s)
@@ -79,6 +78,22 @@ class GpuSampler:
 def usage_path(progress: Path) -> Path:
     """Returns the file beside a step's progress file."""
     return progress.with_suffix(".gpus")
+
+
+def write_samples(path: Path, gpus: Sequence[GpuUsage], *, sampled: float) -> None:
+    """Writes what `read_samples` reads.
+
+    Args:
+        path: The file, replaced atomically.
+        gpus: The GPUs.
+        sampled: When they were looked at, in seconds since the epoch.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    temporary = path.with_suffix(".gpus-partial")
+    temporary.write_text(json.dumps({"sampled": sampled, "gpus": [asdict(one) for one in gpus]}), encoding="utf-8")
+    os.replace(temporary, path)  # noqa: PTH105 - atomic on purpose
 
 
 def read_samples(path: Path, *, newer_than: float) -> list[GpuUsage]:

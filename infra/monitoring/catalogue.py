@@ -58,7 +58,7 @@ PLATFORM: tuple[Declared, ...] = (
     Declared("groundswell_running_step_total", "gauge", _RUNNING, "Units of its work in all; 0 while unknown."),
     Declared("groundswell_running_step_rate", "gauge", _RUNNING, "Training steps a second, as it reports them."),
     Declared("groundswell_running_step_loss", "gauge", _RUNNING, "Its loss, as it reports it."),
-    Declared("groundswell_gpu_utilization_ratio", "gauge", (*_RUNNING, "gpu"), "Share of time in which a GPU of its host works."),
+    Declared("groundswell_gpu_utilization_ratio", "gauge", (*_RUNNING, "gpu"), "Share of time in which a GPU for it works."),
     Declared("groundswell_gpu_memory_used_bytes", "gauge", (*_RUNNING, "gpu"), "Memory of that GPU that is taken."),
     Declared("groundswell_gpu_memory_total_bytes", "gauge", (*_RUNNING, "gpu"), "Memory of that GPU."),
     Declared("groundswell_ledger_unsigned_entries", "gauge", (), "Entries that no signed checkpoint covers yet."),

@@ -27,9 +27,12 @@ Grafana: copy `infra/monitoring/grafana/provisioning` to `/etc/grafana/provision
 Prometheus answered: [DASHBOARD.md](DASHBOARD.md).
 
 - Labels `pipeline`, `run`, `step`, `model`, `environment`, `version` name what they say; `gpu` is the index on the step's
-  machine. Series with the label `run` are there only while the run goes on.
+  machine; where a TrainJob trains, the machine's number comes before it: `1:0`. Series with the label `run` are there only
+  while the run goes on.
 - Counters count since the home was made. Ages are `time()` less a metric that ends with `_timestamp_seconds`.
-- GPUs are asked of `nvidia-smi` by the step itself, four times a minute; where it is missing there are no such series.
+- GPUs are asked of `nvidia-smi` by the step itself, four times a minute; where it is missing there are no such series. Where
+  a TrainJob trains, its machines ask, and the step passes on what they say of GPUs and of how far they have come. While it
+  waits for them it says so anew at each look.
 - Files `HOME/metrics/*.prom` are for a node exporter's textfile collector, where no console runs
   ([OPERATIONS.md](OPERATIONS.md)); what both have has the same name.
 """

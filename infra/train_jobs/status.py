@@ -37,6 +37,11 @@ class TrainJobStatus:
     is_going: bool
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether its machines are still to come, or it is held back."""
+        return bool(self.suspended) or not self.has_started
+
+    @property
     def has_ended(self) -> bool:
         """Whether nothing more will come of it."""
         return self.is_complete or bool(self.failure)

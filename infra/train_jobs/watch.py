@@ -35,6 +35,9 @@ class Shared(Protocol):
     def relay(self, name: str) -> None:
         """Passes on what its machines have told since."""
 
+    def wait(self, line: str) -> None:
+        """Shows, at every look, that the machines are still waited for: it is no standstill of theirs."""
+
     def has_result(self, name: str) -> bool:
         """Whether its machines have left what they were to make."""
 
@@ -157,9 +160,12 @@ class TrainJobRunner:
                 return status
             if not status.has_started and self._clock() - begun > seconds(self._plan.job.start_within):
                 raise self._never_started(status)
-            if (now := _doing(status)) != told:
-                self._say(f"the TrainJob {name} {now}")
+            now = f"the TrainJob {name} {_doing(status)}"
+            if now != told:
+                self._say(now)
                 told = now
+            if status.is_waiting:
+                shared.wait(now)
             self._sleep(_POLL_S)
 
     def _never_started(self, status: TrainJobStatus) -> InfraError:
@@ -224,4 +230,4 @@ def _is_worth_taking_up(one: TrainJobStatus, work: TrainJobWork, shared: Shared)
 def _doing(status: TrainJobStatus) -> str:
     if status.suspended:
         return f"is held back: {status.suspended}"
-    return "trains" if status.has_started else "waits for its machines"
+    return "waits for its machines" if status.is_waiting else "trains"

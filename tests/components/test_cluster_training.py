@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -22,44 +21,26 @@ from safetensors.torch import load_file
 from components import training_worker
 from components.finetune_dit.config import Base
 from components.finetune_dit.step import run as finetune
-from components.runtime import RunContext, run_step
-from components.train_dit.config import Config
+from components.runtime import run_step
 from components.train_dit.step import run
 from components.training_task import Figures, TaskFolder, TrainingTask, TrainingWords, as_line
-from components.training_worker import main
 from governance.digest import tree_digest
 from governance.errors import IntegrityError, RefusedError
 from governance.package_layout import package_root_digest
 from infra.errors import InfraError
 from infra.home import Home
-from infra.identities import first_identity
 from infra.ledger import iter_entries
-from infra.run_records import begin_run
 from infra.runs import get_steps
-from infra.train_jobs import watch
 from model_core.sampling.generate import load_transformer
 from model_core.training.checkpoint import CHECKPOINT_NAME
+from tests.components.cluster_world import CONFIG, RUN, SHORT, begin, free_port, on_one_machine
 from tests.components.test_finetune_dit import CONFIG as FINETUNING
 from tests.components.test_finetune_dit import own_latents, write_base
 from tests.components.test_train_dit import FakeWorld
-from tests.kubernetes_server import COMPLETE, FAILED, RUNNING, Cluster, kubernetes_cluster
+from tests.kubernetes_server import COMPLETE, FAILED, RUNNING, Cluster
 from tests.model_core.toy_latents import write_latents
 
 ROOT = Path(__file__).parents[2]
-RUN = "6b1f6f0e-5f2d-4c58-9d2c-0d5b3a1f7c11"
-CONFIG = Config(
-    num_steps=100,
-    learning_rate=5e-4,
-    batch_size=4,
-    warmup_steps=10,
-    hidden_size=16,
-    depth=1,
-    num_heads=2,
-    qk_norm=True,
-    device="cpu",
-    checkpoint_every_steps=10,
-)
-SHORT = CONFIG.model_copy(update={"num_steps": 12, "warmup_steps": 2})
 ROUNDING = 5e-5
 """See tests/model_core/training/test_distributed.py; these are ten times as many steps, at a smaller rate."""
 
@@ -124,36 +105,6 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    with kubernetes_cluster() as found:
-        yield found
-
-
-@pytest.fixture
-def training_home(home: Home, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
-    """A home whose training is the cluster's work."""
-    monkeypatch.setattr(watch, "_POLL_S", 0.1)
-    plan = {
-        "job": {"num_nodes": 2, "attempts": 3},
-        "image": f"registry.example/train-dit@sha256:{'1' * 64}",
-        "claim": "groundswell-home",
-        "mount": str(home.path),
-        "deadline_s": 3600,
-    }
-    settings = replace(home.settings, train_job=json.dumps(plan), kubeconfig=str(cluster.kubeconfig(tmp_path)))
-    home.database.close()
-    opened = Home.open(settings)
-    yield opened
-    opened.database.close()
-
-
-def begin(home: Home) -> RunContext:
-    actor = first_identity(home.database)
-    begin_run(home, run_id=RUN, pipeline="training", runner="in-process", params={}, actor=actor)
-    return RunContext(home=home, run_id=RUN, pipeline="training", actor=actor)
-
-
 def actions(home: Home) -> list[str]:
     return [entry.action for entry in iter_entries(home.database) if entry.run_id == RUN]
 
@@ -166,18 +117,6 @@ def _steps(home: Home) -> list[Any]:
 def _record(home: Home) -> dict[str, Any]:
     (step,) = _steps(home)
     return step.record
-
-
-def on_one_machine(home: Home) -> Home:
-    plan = json.loads(home.settings.train_job)
-    plan["job"]["num_nodes"] = 1
-    return replace(home, settings=replace(home.settings, train_job=json.dumps(plan)))
-
-
-def free_port() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return str(free.getsockname()[1])
 
 
 @pytest.mark.slow
@@ -208,22 +147,6 @@ def test_training_goes_on_after_a_machine_was_lost_to_the_weights_of_one_process
     for name, tensor in load_file(alone / "transformer.safetensors").items():
         torch.testing.assert_close(weights[name], tensor, rtol=0, atol=ROUNDING)
     assert load_transformer(folder)[0].num_parameters == record["metrics"]["num_parameters"]
-
-
-@pytest.fixture
-def one_machine(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """Runs a TrainJob's one process in this one; returns exit codes by name."""
-    codes: dict[str, int] = {}
-    place = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
-    for name, value in place.items():
-        monkeypatch.setenv(name, value)
-
-    def start(job: dict[str, Any]) -> None:
-        monkeypatch.setenv("MASTER_PORT", free_port())
-        codes[job["metadata"]["name"]] = main(job["spec"]["trainer"]["command"][-1:])
-
-    cluster.on_made, cluster.status = start, lambda name: FAILED if codes[name] else COMPLETE
-    return codes
 
 
 def test_what_machines_make_is_the_steps_output_and_their_figures_are_tracked(

@@ -44,6 +44,7 @@ def test_a_train_job_is_made_once_watched_and_told_of(world: World, cluster: Clu
         "trains",
     ]
     assert len(shared.relayed) == 4
+    assert shared.waited == [f"the TrainJob {FIRST} waits for its machines"] * 2
     assert cluster.deleted == []
 
 
@@ -222,3 +223,9 @@ def test_a_pod_that_stays_on_a_lost_node_does_not_hold_the_next_attempt_back_for
     cluster.lingers = 1000
     assert world.run().attempt == 2
     assert any("is still ending after 120 s" in line for line in world.said)
+
+
+def test_one_that_is_held_back_again_is_waited_for_until_it_goes_on(world: World, cluster: Cluster, shared: FakeShared) -> None:
+    cluster.futures = [[RUNNING, SUSPENDED, SUSPENDED, RESUMED, COMPLETE]]
+    world.run()
+    assert shared.waited == [f"the TrainJob {FIRST} is held back: Suspended: TrainJob is suspended"] * 2

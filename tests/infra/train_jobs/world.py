@@ -63,6 +63,7 @@ class FakeShared:
     def __init__(self) -> None:
         self.prepared: list[str] = []
         self.relayed: list[str] = []
+        self.waited: list[str] = []
         self.results: set[str] = set()
         self.words: dict[str, LastWords] = {}
         self.interrupt_at: int | None = None
@@ -74,6 +75,9 @@ class FakeShared:
         self.relayed.append(name)
         if len(self.relayed) == self.interrupt_at:
             raise KeyboardInterrupt
+
+    def wait(self, line: str) -> None:
+        self.waited.append(line)
 
     def has_result(self, name: str) -> bool:
         return name in self.results
