@@ -141,3 +141,28 @@ def outcomes(path, home, **options):
     """Returns what each check of a file came to, by name, and the verdict."""
     verdict = verify_content(path, home=home, **options).verdict
     return {check.name: check.outcome for check in verdict.checks}, verdict
+
+
+def read_home(tmp_path_factory):
+    """Yields a home on SQLite, for tests that only read it; for a fixture of a module."""
+    home = Home.open(Settings.load(tmp_path_factory.mktemp("shared") / "home"))
+    yield home
+    home.database.close()
+
+
+def one_of_each_kind(home, tmp_path_factory):
+    """Returns one file of each kind, as handed out; for a fixture of a module."""
+    folder = tmp_path_factory.mktemp("made")
+    return publish_files(home, folder, all_kinds(folder))
+
+
+def written(path, data):
+    path.write_bytes(data)
+    return path
+
+
+def manifest_chunk(png):
+    """The chunk of a PNG that holds its manifest store, and the rest of the file."""
+    at = png.index(b"caBX") - 4
+    end = at + 12 + int.from_bytes(png[at : at + 4], "big")
+    return png[at:end], png[:at] + png[end:]

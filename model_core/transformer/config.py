@@ -178,7 +178,8 @@ class TransformerConfig:
             raise BadModelError(
                 f"latents of {sides[0]}x{sides[1]}x{sides[2]} (frames, height, width) do not divide into patches of "
                 + "x".join(map(str, self.patch_size)),
-                hint="use sizes that are multiples of the codec's factor times the patch",
+                hint=f"take latent frames in multiples of {self.patch_size[0]}, and sides in multiples of the codec's factor "
+                f"times {self.patch_size[1]} and {self.patch_size[2]}",
             )
         t, h, w = (side // patch for side, patch in zip(sides, self.patch_size, strict=True))
         return t, h, w

@@ -1,14 +1,11 @@
 """Artifacts on S3 and elsewhere, against a real server and through a relay that cuts."""
 
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,36 +14,13 @@ from governance.errors import IntegrityError
 from infra.errors import BackendUnavailableError, BadSettingError
 from infra.objects.s3_upload import PART_BYTES
 from infra.objects.store import PARTIAL, get_tree, open_store, put_tree, verify_tree
-from tests.answering import answering
-from tests.servers_s3 import Relay, S3Server, free_port
+from tests import stored_trees
+from tests.servers_s3 import Relay, S3Server
+from tests.stored_trees import LARGE, NUM_PARTS
 
-LARGE = "weights/large.bin"
-NUM_PARTS = 4
-
-
-def make_tree(folder: Path, *, large: bool = False) -> Path:
-    files = {"config.json": b"{}", "empty": b"", "deep/er/é ü+%.txt": b"text", "picture.png": os.urandom(5000)}
-    if large:
-        files[LARGE] = os.urandom((NUM_PARTS - 1) * PART_BYTES + 12_345)
-    for name, data in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(data)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def large_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tree(tmp_path_factory.mktemp("large"), large=True)
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    return make_tree(tmp_path / "tree")
-
-
-@pytest.fixture
-def url(s3_bucket: str) -> str:
-    return f"s3://{s3_bucket}/some/place"
+large_tree = pytest.fixture(scope="module")(stored_trees.large_tree)
+tree = pytest.fixture(stored_trees.small_tree)
+url = pytest.fixture(stored_trees.place_in)
 
 
 def location_of(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
@@ -318,116 +292,6 @@ def test_link_in_a_tree_is_refused(tree: Path, url: str) -> None:
 def test_location_where_nothing_can_be_stored_is_told_before_anything_is_sent(location: str) -> None:
     with pytest.raises(BadSettingError):
         open_store(location)
-
-
-def fails(location: str, folder: Path, *secrets: str) -> BackendUnavailableError:
-    with pytest.raises(BackendUnavailableError) as caught:
-        put_tree(folder, location)
-    shown = f"{caught.value.diagnosis} {caught.value.hint}"
-    assert "\n" not in shown
-    assert caught.value.hint
-    assert not any(secret in shown for secret in secrets)
-    return caught.value
-
-
-def test_missing_bucket_is_named(tree: Path, s3_environment: S3Server) -> None:
-    error = fails("s3://no-such-bucket-here/x", tree)
-    assert "s3://no-such-bucket-here/x" in error.diagnosis
-    assert s3_environment.url in error.diagnosis
-    assert "no such bucket" in error.diagnosis
-    with pytest.raises(BackendUnavailableError, match="no such bucket"):
-        get_tree("s3://no-such-bucket-here/x", tree.parent / "back")
-
-
-def test_wrong_credentials_are_told_without_them(tree: Path, url: str, s3_environment: S3Server) -> None:
-    s3_environment.require_signatures(True)
-    try:
-        error = fails(url, tree, s3_environment.access_key, s3_environment.secret_key)
-    finally:
-        s3_environment.require_signatures(False)
-    assert "access key" in error.diagnosis
-
-
-def test_missing_credentials_ask_no_metadata_service(
-    tree: Path, url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_EC2_METADATA_DISABLED"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    asked: list[bool] = []
-    with answering(lambda handler: (asked.append(True), handler.reply(404))) as metadata_url:  # type: ignore[func-returns-value]
-        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata_url)
-        assert "no credentials" in fails(url, tree).diagnosis
-    assert asked == []
-
-
-@pytest.mark.parametrize(
-    ("status", "code", "said"),
-    [
-        (400, "ExpiredToken", "expired"),
-        (403, "SignatureDoesNotMatch", "secret key is wrong"),
-        (403, "AccessDenied", "do not allow"),
-        (403, "", "do not allow"),
-        (507, "XMinioStorageFull", "no room"),
-        (503, "SlowDown", "slow down"),
-        (500, "InternalError", "internal error"),
-        (418, "Teapot", "Teapot"),
-    ],
-)
-def test_refusal_of_the_server_is_told_in_one_line(
-    status: int, code: str, said: str, tree: Path, s3_environment: S3Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with answering(lambda handler: handler.reply(status, code)) as endpoint:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-        began = time.monotonic()
-        error = fails("s3://bucket/x", tree, s3_environment.secret_key)
-    assert said in error.diagnosis
-    assert "s3://bucket/x" in error.diagnosis
-    assert endpoint in error.diagnosis
-    assert time.monotonic() - began < 60
-
-
-def test_server_that_is_full_in_the_middle_leaves_nothing_that_counts(
-    tree: Path, s3_environment: S3Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def answer(handler: Any) -> None:
-        if handler.command == "GET":
-            handler.send_response(200)
-            body = b"<?xml version='1.0'?><ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
-            handler.send_header("Content-Length", str(len(body)))
-            handler.end_headers()
-            handler.wfile.write(body)
-        else:
-            handler.reply(507, "XMinioStorageFull")
-
-    with answering(answer) as endpoint:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-        assert "no room" in fails("s3://bucket/x", tree).diagnosis
-
-
-def test_endpoint_that_is_not_there_is_told_at_once(
-    tree: Path, s3_environment: S3Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
-    began = time.monotonic()
-    assert "cannot be reached" in fails("s3://bucket/x", tree).diagnosis
-    assert time.monotonic() - began < 20
-
-
-@pytest.mark.slow
-def test_endpoint_that_never_answers_is_given_up(tree: Path, s3_environment: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{listener.getsockname()[1]}")
-        began = time.monotonic()
-        assert "in time" in fails("s3://bucket/x", tree).diagnosis
-    assert time.monotonic() - began < 120
-
-
-def test_local_disk_that_is_full_is_told(tree: Path, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put_tree(tree, url)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 0))  # type: ignore[attr-defined]
-    with pytest.raises(BackendUnavailableError, match="no room"):
-        get_tree(url, tmp_path / "back")
 
 
 def test_local_store_imports_no_s3(tree: Path, tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from infra.team.secrets import make_secrets
 from tests.engines import require_running_containers
 from tests.infra.kubernetes.rendering import of_kind, pod_templates, render
 from tests.infra.kubernetes.test_security import containers
-from tests.infra.test_team import podman, wait_for
 from tests.servers_s3 import free_port
+from tests.team_server import podman, wait_for
 
 NAME = "groundswell"
 IMAGES = ("database", "mlflow", "objects", "platform")
