@@ -1,10 +1,13 @@
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from groundswell.cli import doctor
+from infra.errors import BackendUnavailableError
 from infra.home import Home
+from infra.images.catalogue import catalogue
 from infra.keys import LOG_KEY
 from tests.groundswell.conftest import Cli
 
@@ -61,3 +64,19 @@ def test_a_missing_or_other_package_is_named(monkeypatch: pytest.MonkeyPatch) ->
 def test_disk_space(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free: int, status: str) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(free * 2, free, free))
     assert doctor.check_disk(tmp_path / "not" / "there").status == status
+
+
+class Built:
+    """An engine that has the images that `make images` builds, and no others."""
+
+    name = "podman"
+
+    def find_image(self, name: str) -> None:
+        if name not in {spec.image() for spec in catalogue().values() if not spec.is_layer}:
+            raise BackendUnavailableError(f"there is no image {name}")
+
+
+def test_images_are_looked_for_that_are_built_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infra.container_engine.open_engine", lambda: nullcontext(Built()))
+    found = doctor.check_engine()
+    assert (found.status, "images of all" in found.found) == ("ok", True), found.found
